@@ -1,0 +1,84 @@
+//! The merge: how a version enters a record. The only way in, with [`repair`] and [`drop_dead`] as its named siblings.
+
+use crate::dot::Dot;
+use crate::id::OpHash;
+use crate::node_clock::NodeClock;
+use crate::record::{Record, Version};
+
+/// What [`apply`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// The node has had it: live, replaced or collected. Nothing changed.
+    Duplicate,
+    /// A live version had seen it. It entered the clock and nothing else.
+    Superseded,
+    /// It is live now.
+    Live {
+        /// The versions that it replaced.
+        removed: Vec<Dot>,
+        /// Whether others stayed beside it.
+        concurrent: bool,
+    },
+}
+
+/// Two ops under one dot: the origin signed both, or its key is in two hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("another op is held under this dot: {held}")]
+pub struct Equivocation {
+    /// Hash of the op that is held.
+    pub held: OpHash,
+}
+
+/// Applies `version` to its record: commutative, associative and idempotent over all histories in which
+/// contexts are transitive.
+///
+/// `held` is the hash of the live op under this dot, on whichever record. Pure given record and clock;
+/// the caller stores both in one atomic batch.
+///
+/// # Errors
+/// [`Equivocation`] if another op is live under the same dot; nothing changed.
+pub fn apply(
+    record: &mut Record,
+    clock: &mut NodeClock,
+    held: Option<OpHash>,
+    version: Version,
+) -> Result<Applied, Equivocation> {
+    if let Some(held) = held {
+        return if held == version.hash { Ok(Applied::Duplicate) } else { Err(Equivocation { held }) };
+    }
+    if clock.contains(&version.dot) {
+        return Ok(Applied::Duplicate);
+    }
+    clock.insert(&version.dot);
+    Ok(merge(record, version))
+}
+
+/// Applies `version` without asking the clock: for a difference that anti-entropy has confirmed, and for the
+/// rebuild of an index from a log in which an op may stand behind the clock that names it.
+pub fn repair(record: &mut Record, clock: &mut NodeClock, version: Version) -> Applied {
+    clock.insert(&version.dot);
+    if record.version(&version.dot).is_some() {
+        return Applied::Duplicate;
+    }
+    merge(record, version)
+}
+
+/// Drops the versions of `record` that `is_dead` names, at the end of a re-bootstrap. The clock keeps their dots:
+/// nobody holds them, and nobody is to bring them back.
+pub fn drop_dead(record: &mut Record, is_dead: impl Fn(&Dot) -> bool) -> Vec<Dot> {
+    record.remove_where(|v| is_dead(&v.dot))
+}
+
+fn merge(record: &mut Record, version: Version) -> Applied {
+    let removed = record.remove_where(|v| version.context.contains(&v.dot));
+    if record.covers(&version.dot) {
+        debug_assert!(
+            removed.is_empty(),
+            "contexts are transitive: what covers the op covers what it covers"
+        );
+        return Applied::Superseded;
+    }
+    let concurrent = !record.is_empty();
+    record.insert(version);
+    Applied::Live { removed, concurrent }
+}

@@ -1,0 +1,72 @@
+//! Every bound of the protocol, each with its reason. Relations between them are asserted at compile time.
+
+use crate::time::DurationMs;
+
+/// Bytes of a node id. Ids stand in every dot of every context, so they stay short.
+pub const NODE_ID_BYTES_MAX: usize = 64;
+/// Characters of a namespace, as in the shared JSON contract.
+pub const NAMESPACE_CHARS_MAX: usize = 512;
+/// Segments of a namespace, as in the shared JSON contract.
+pub const NAMESPACE_DEPTH_MAX: usize = 8;
+/// Bytes of a record id, as in the shared JSON contract.
+pub const RECORD_ID_BYTES_MAX: usize = 128;
+/// Bytes of a kind name: a word, not a text.
+pub const KIND_BYTES_MAX: usize = 32;
+/// Bytes of an agent id.
+pub const AGENT_ID_BYTES_MAX: usize = 128;
+/// Bytes of the name of an embedding model.
+pub const EMBEDDING_MODEL_BYTES_MAX: usize = 128;
+/// Components of a vector: twice the largest that models of today make.
+pub const EMBEDDING_DIM_MAX: usize = 8_192;
+
+/// Bytes of one record payload. A memory needs about 200 KiB at the contract's limits
+/// (64 KiB content, 64 KiB metadata, escapes); opaque kinds get the same room.
+pub const PAYLOAD_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of one encoded op: a payload, a vector of `EMBEDDING_DIM_MAX`, and a context in the worst case.
+pub const OP_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of one proof: a path of `log2(GROUP_OPS_MAX)` hashes and the fixed part, with room.
+pub const PROOF_BYTES_MAX: usize = 1024;
+/// Ranges of one causal context. Simulation of the design saw at most 9 (5 nodes); refusing more bounds a decode.
+pub const CONTEXT_RANGES_MAX: usize = 16_384;
+/// Ranges of a node clock on the wire in one page: at most 96 bytes each, so a page stays under 4 MiB.
+pub const CLOCK_RANGES_PER_PAGE_MAX: usize = 32_768;
+
+/// Ops of one group commit or one page: past this the sync is amortised already.
+pub const GROUP_OPS_MAX: usize = 1_024;
+/// Bytes of ops in one group commit or one page.
+pub const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of one frame on the wire, header included; more is refused from its length, unread.
+pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of a frame header: ids, a path and fixed fields.
+pub const FRAME_HEADER_BYTES_MAX: usize = 1_024;
+
+/// Live versions of one record beyond which a coordinator refuses to add one (409 `too_many_siblings`).
+/// `apply` never drops for a bound: replicas that drop different versions never agree again.
+pub const SIBLINGS_MAX: usize = 16;
+/// Nodes of one mesh, this one included: quorum and membership are made for a handful.
+pub const NODES_MAX: usize = 64;
+/// Boots that a node lists in its hello; older ones that every peer has recorded are dropped.
+pub const BOOTS_MAX: usize = 4_096;
+
+/// How far ahead of this node's wall clock an HLC may be. Beyond it the op is refused for now.
+pub const CLOCK_DRIFT_MAX: DurationMs = DurationMs(60_000);
+
+/// Ops in a peer's live lane that wait to be sent. Past it the lane is cut and a session delivers: nothing is lost.
+pub const LIVE_LANE_OPS_MAX: usize = 16_384;
+/// Bytes in a peer's live lane that wait to be sent.
+pub const LIVE_LANE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Live pages under way to one peer: one on the wire, one at the peer's disk, two for the way back.
+pub const LIVE_PAGES_IN_FLIGHT_MAX: usize = 4;
+/// Writes whose quorum is open at one coordinator; past it a client gets 503 `busy`.
+pub const OPEN_WRITES_MAX: usize = 65_536;
+
+/// Shortest and longest wait between two attempts to reach a peer.
+pub const BACKOFF_MIN: DurationMs = DurationMs(100);
+/// Longest wait between two attempts to reach a peer.
+pub const BACKOFF_MAX: DurationMs = DurationMs(30_000);
+
+const _: () = assert!(PAYLOAD_BYTES_MAX + 4 * EMBEDDING_DIM_MAX < OP_BYTES_MAX);
+const _: () = assert!(OP_BYTES_MAX + PROOF_BYTES_MAX + 8 <= GROUP_BYTES_MAX, "any op fits a page");
+const _: () = assert!(GROUP_BYTES_MAX + FRAME_HEADER_BYTES_MAX + 128 * 1024 <= FRAME_BYTES_MAX);
+const _: () = assert!(BACKOFF_MIN.0 < BACKOFF_MAX.0);
+const _: () = assert!(LIVE_LANE_OPS_MAX >= LIVE_PAGES_IN_FLIGHT_MAX * GROUP_OPS_MAX);
