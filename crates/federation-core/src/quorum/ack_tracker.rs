@@ -1,0 +1,1 @@
+//! Who holds one write, and whether that is enough.

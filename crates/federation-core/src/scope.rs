@@ -1,0 +1,1 @@
+//! Which namespaces a node keeps, gives out or takes: globs.
