@@ -32,6 +32,7 @@
 
 pub mod apply;
 pub mod context;
+pub mod coordinator;
 pub mod decide;
 pub mod dot;
 pub mod dot_set;
@@ -39,6 +40,7 @@ pub mod epoch;
 pub mod hlc;
 pub mod id;
 pub mod limits;
+pub mod link;
 pub mod node_clock;
 pub mod op;
 pub mod port;
@@ -47,5 +49,6 @@ pub mod record;
 pub mod rejoin;
 pub mod scope;
 pub mod seq_ranges;
+pub mod session;
 pub mod time;
 pub mod vector_clock;

@@ -1,0 +1,104 @@
+//! Both ends of a session: what may be claimed as complete.
+//!
+//! A session delivers to a peer all that it lacks, as of one instant T of the sender, and ends with a claim:
+//! the receiver's clock may take in T. The claim leaves out each op that the receiver refused, and what that op
+//! had replaced: else the receiver's clock would cover versions that are nowhere held
+//! (counterexamples 1 and 1b).
+
+use crate::dot::Dot;
+use crate::dot_set::DotSet;
+use crate::node_clock::NodeClock;
+use crate::port::store::SessionStart;
+use crate::seq_ranges::{SeqRange, SeqRanges};
+use crate::vector_clock::VectorClock;
+
+/// The sender's end: collects what must not be claimed.
+#[derive(Clone, Debug)]
+pub struct SessionSender {
+    start: SessionStart,
+    withheld: VectorClock,
+    pages: u64,
+}
+
+impl SessionSender {
+    /// The session that the store opened.
+    pub fn new(start: SessionStart) -> Self {
+        let withheld = start.withheld.clone();
+        Self { start, withheld, pages: 0 }
+    }
+
+    /// What the store opened.
+    pub fn start(&self) -> &SessionStart {
+        &self.start
+    }
+
+    /// The number of the next page, from 1.
+    pub fn next_page(&mut self) -> u64 {
+        self.pages += 1;
+        self.pages
+    }
+
+    /// Pages sent so far.
+    pub fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// The receiver refused this op, for now or for good.
+    pub fn refused(&mut self, dot: &Dot, context: &VectorClock) {
+        self.withheld.cover(dot, context);
+    }
+
+    /// What the receiver may take into its clock once it has durably handled every page.
+    pub fn complete_to(&self) -> NodeClock {
+        NodeClock::from(self.start.clock.minus(&self.withheld))
+    }
+}
+
+/// The receiver's end: counts the pages that were durably handled and takes out what it refused itself.
+#[derive(Clone, Debug, Default)]
+pub struct SessionReceiver {
+    handled: SeqRanges,
+    withheld: VectorClock,
+}
+
+/// A completion came before all of its session's pages were handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{handled} of {pages} pages of the session are handled")]
+pub struct IncompleteSession {
+    /// Pages handled.
+    pub handled: u64,
+    /// Pages that the completion names.
+    pub pages: u64,
+}
+
+impl SessionReceiver {
+    /// A session of which nothing has come.
+    pub const fn new() -> Self {
+        Self { handled: SeqRanges::new(), withheld: VectorClock::new() }
+    }
+
+    /// Page `page`, from 1, is durably handled: each of its ops is applied, had before, or was given to
+    /// [`SessionReceiver::refused`]. A page with an op that could not be read is never handled.
+    pub fn handled(&mut self, page: u64) {
+        if let Some(range) = SeqRange::new(page, page) {
+            self.handled.insert_range(range);
+        }
+    }
+
+    /// This node refused an op of the session, for now or for good.
+    pub fn refused(&mut self, dot: &Dot, context: &VectorClock) {
+        self.withheld.cover(dot, context);
+    }
+
+    /// What this node's clock may take in of `claimed`, after `pages` pages.
+    ///
+    /// # Errors
+    /// [`IncompleteSession`] unless every page was handled.
+    pub fn complete(&self, pages: u64, claimed: &DotSet) -> Result<NodeClock, IncompleteSession> {
+        let whole = SeqRange::new(1, pages).is_none_or(|all| self.handled.contains_range(all));
+        if !whole {
+            return Err(IncompleteSession { handled: self.handled.count(), pages });
+        }
+        Ok(NodeClock::from(claimed.minus(&self.withheld)))
+    }
+}

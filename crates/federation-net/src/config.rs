@@ -1,0 +1,49 @@
+//! What a node is told when it starts. Already validated: net opens no file and reads no flag.
+
+use std::time::Duration;
+
+use federation_core::id::NodeId;
+use federation_core::quorum::policy::WriteLevel;
+
+/// A node's part in the mesh.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// This node.
+    pub node: NodeId,
+    /// The peers that are dialled and count in `n`.
+    pub peers: Vec<PeerEndpoint>,
+    /// How many nodes, this one included, must hold a write before it is answered OK.
+    pub write_level: WriteLevel,
+    /// How long a write waits for its quorum, from the call.
+    pub ack_timeout: Duration,
+    /// How often each peer is asked for what was missed; none: only at start, on a peer's return and after trouble.
+    pub catchup_interval: Option<Duration>,
+    /// How long the first own write after a start waits for the peers' hellos before a new epoch begins.
+    pub hello_wait: Duration,
+    /// Skew of a peer's wall clock beyond which a warning is logged.
+    pub clock_skew_warn: Duration,
+}
+
+/// A dialled peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerEndpoint {
+    /// The node that is to answer there.
+    pub id: NodeId,
+    /// Its peer URL, for the transport.
+    pub url: String,
+}
+
+impl NodeConfig {
+    /// A config with the defaults: majority, 2 s, catch-up every 30 s, 500 ms for hellos.
+    pub fn new(node: NodeId, peers: Vec<PeerEndpoint>) -> Self {
+        Self {
+            node,
+            peers,
+            write_level: WriteLevel::Majority,
+            ack_timeout: Duration::from_secs(2),
+            catchup_interval: Some(Duration::from_secs(30)),
+            hello_wait: Duration::from_millis(500),
+            clock_skew_warn: Duration::from_secs(5),
+        }
+    }
+}
