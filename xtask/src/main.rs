@@ -1,2 +1,90 @@
-//! Stub.
-fn main() {}
+//! The project's own commands: `cargo xtask <command>`.
+//!
+//! Each command spawns the tool that does the work and adds what the tool does not know: the order, the layers,
+//! the house rules. Nothing here is part of the product, and nothing depends on it.
+
+mod ci;
+mod deny;
+mod fuzz;
+mod layers;
+mod progress;
+mod repository;
+mod source;
+mod tidy;
+mod violation;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::repository::Repository;
+
+/// Developer commands of this repository.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// All checks of a change, the tests last. Never writes to the tree.
+    Ci,
+    /// Which crate may depend on which, and what each must never have.
+    Layers,
+    /// House rules that neither the compiler nor clippy knows.
+    Tidy,
+    /// Licences, sources and banned packages of the dependencies, by cargo-deny, without a network.
+    Deny {
+        /// Ask for the advisories too. Needs a network, for the `RustSec` database.
+        #[arg(long)]
+        advisories: bool,
+    },
+    /// Runs a fuzz target, or all of them in turn, by cargo-fuzz on a nightly toolchain.
+    Fuzz(fuzz::Options),
+    /// The simulation: `federation-tests`' binary `sim` with these arguments.
+    Sim {
+        /// Passed on as they are.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Faults on real processes: `federation-tests`' binary `chaos` with these arguments.
+    Chaos {
+        /// Passed on as they are.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<()> {
+    let repository = Repository::find()?;
+    match command {
+        Command::Ci => ci::run(&repository),
+        Command::Layers => violation::report("layers", &layers::check(&repository)?),
+        Command::Tidy => violation::report("tidy", &tidy::check(&repository)?),
+        Command::Deny { advisories } => deny::run(&repository, *advisories),
+        Command::Fuzz(options) => fuzz::run(&repository, options),
+        Command::Sim { args } => run_test_binary(&repository, "sim", args),
+        Command::Chaos { args } => run_test_binary(&repository, "chaos", args),
+    }
+}
+
+/// Runs a binary of `federation-tests`, optimised, with the terminal it was given.
+fn run_test_binary(repository: &Repository, name: &str, args: &[String]) -> Result<()> {
+    let mut cargo = repository.cargo();
+    cargo.args(["run", "--quiet", "--release", "--package", "federation-tests", "--bin", name, "--"]);
+    cargo.args(args);
+    repository::run_inherited(&mut cargo)
+}
