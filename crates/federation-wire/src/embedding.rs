@@ -1,0 +1,128 @@
+//! Vectors that are shipped with a record.
+
+use std::sync::Arc;
+
+use federation_core::limits::{EMBEDDING_DIM_MAX, EMBEDDING_MODEL_BYTES_MAX};
+use federation_core::op::Embedding;
+
+/// How far a vector's L2 norm may be from 1 for it to be kept byte for byte.
+pub const SHIPPED_VECTOR_NORM_TOLERANCE: f64 = 1e-3;
+
+/// A vector as a record ships it: made by the origin's model, not yet trusted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShippedEmbedding {
+    /// Name of the model, 1 to [`EMBEDDING_MODEL_BYTES_MAX`] bytes.
+    pub model: String,
+    /// The components.
+    pub vector: Vec<f32>,
+}
+
+/// Why a vector is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VectorFault {
+    /// It has no component.
+    #[error("the vector is empty")]
+    Empty,
+    /// It has more components than are carried.
+    #[error("the vector has {dim} components, the limit is {limit}")]
+    TooLong {
+        /// How many it has.
+        dim: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// A component is NaN or infinite.
+    #[error("component {index} of the vector is not a finite number")]
+    NotFinite {
+        /// The first such component.
+        index: usize,
+    },
+    /// All components are zero: it has no direction.
+    #[error("the vector is zero")]
+    Zero,
+    /// The model's name is empty or too long.
+    #[error("the name of the model takes {bytes} bytes, allowed are 1 to {limit_bytes}")]
+    Model {
+        /// How long it is.
+        bytes: usize,
+        /// How long it may be.
+        limit_bytes: usize,
+    },
+}
+
+impl VectorFault {
+    /// Stable, machine-readable.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::Empty => "vector_empty",
+            Self::TooLong { .. } => "vector_too_long",
+            Self::NotFinite { .. } => "vector_not_finite",
+            Self::Zero => "vector_zero",
+            Self::Model { .. } => "vector_model_invalid",
+        }
+    }
+}
+
+impl ShippedEmbedding {
+    /// The embedding that is stored and indexed: finite and of unit norm.
+    ///
+    /// # Errors
+    /// [`VectorFault`] if the vector or the model's name is of no use. The record is not the worse for it.
+    pub fn sanitize(self) -> Result<Embedding, VectorFault> {
+        let bytes = self.model.len();
+        if bytes == 0 || bytes > EMBEDDING_MODEL_BYTES_MAX {
+            return Err(VectorFault::Model { bytes, limit_bytes: EMBEDDING_MODEL_BYTES_MAX });
+        }
+        let vector = sanitize_shipped_vector(self.vector)?;
+        Ok(Embedding { model: Arc::from(self.model), vector: Arc::from(vector) })
+    }
+}
+
+/// `vector` with unit L2 norm: byte for byte as it came if its norm is within
+/// [`SHIPPED_VECTOR_NORM_TOLERANCE`] of 1, else divided by its norm.
+///
+/// The norm is computed in f64, where the square of no f32 overflows or becomes zero, and in a fixed
+/// order, so that each node gets the same bits.
+///
+/// # Errors
+/// [`VectorFault`] if it is empty, longer than [`EMBEDDING_DIM_MAX`], zero, or has a component that is not finite.
+pub fn sanitize_shipped_vector(mut vector: Vec<f32>) -> Result<Vec<f32>, VectorFault> {
+    if vector.is_empty() {
+        return Err(VectorFault::Empty);
+    }
+    if vector.len() > EMBEDDING_DIM_MAX {
+        return Err(VectorFault::TooLong { dim: vector.len(), limit: EMBEDDING_DIM_MAX });
+    }
+    if let Some(index) = vector.iter().position(|component| !component.is_finite()) {
+        return Err(VectorFault::NotFinite { index });
+    }
+    let norm = l2_norm(&vector);
+    if norm == 0.0 {
+        return Err(VectorFault::Zero);
+    }
+    if (norm - 1.0).abs() > SHIPPED_VECTOR_NORM_TOLERANCE {
+        for component in &mut vector {
+            #[expect(clippy::cast_possible_truncation, reason = "the quotient is within -1 to 1")]
+            let scaled = (f64::from(*component) / norm) as f32;
+            *component = scaled;
+        }
+    }
+    Ok(vector)
+}
+
+/// Lanes of the sum: the order of additions is part of the result's bits, so the number is fixed.
+const LANES: usize = 8;
+
+fn l2_norm(vector: &[f32]) -> f64 {
+    let (chunks, rest) = vector.as_chunks::<LANES>();
+    let mut sums = [0.0_f64; LANES];
+    for chunk in chunks {
+        for (sum, component) in sums.iter_mut().zip(chunk) {
+            *sum += f64::from(*component) * f64::from(*component);
+        }
+    }
+    for (sum, component) in sums.iter_mut().zip(rest) {
+        *sum += f64::from(*component) * f64::from(*component);
+    }
+    sums.iter().sum::<f64>().sqrt()
+}

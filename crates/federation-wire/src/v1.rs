@@ -1,0 +1,4 @@
+//! Version 1 of the wire, frozen: a new field means a `v2` beside it.
+
+pub mod op;
+pub mod types;
