@@ -2,4 +2,7 @@
 
 pub mod codec;
 pub mod embedding;
+pub mod keys;
+mod merkle;
+pub mod seal;
 pub mod v1;
