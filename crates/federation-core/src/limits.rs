@@ -19,6 +19,23 @@ pub const EMBEDDING_MODEL_BYTES_MAX: usize = 128;
 /// Components of a vector: twice the largest that models of today make.
 pub const EMBEDDING_DIM_MAX: usize = 8_192;
 
+/// Characters of a memory's title, as in the shared JSON contract.
+pub const MEMORY_TITLE_CHARS_MAX: usize = 512;
+/// Bytes of a memory's content, as in the shared JSON contract.
+pub const MEMORY_CONTENT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a memory's metadata as compact JSON, as in the shared JSON contract.
+pub const MEMORY_METADATA_BYTES_MAX: usize = 64 * 1024;
+/// Depth of a memory's metadata, the object itself included, as in the shared JSON contract.
+pub const MEMORY_METADATA_DEPTH_MAX: usize = 32;
+/// Tags of a memory, as in the shared JSON contract.
+pub const MEMORY_TAGS_MAX: usize = 50;
+/// Characters of a tag, as in the shared JSON contract.
+pub const MEMORY_TAG_CHARS_MAX: usize = 128;
+/// Characters of a memory's other words (source, kind, entity), as in the shared JSON contract.
+pub const MEMORY_WORD_CHARS_MAX: usize = 64;
+/// Citations of a memory, as in the shared JSON contract.
+pub const MEMORY_CITATIONS_MAX: usize = 64;
+
 /// Bytes of one record payload. A memory needs about 200 KiB at the contract's limits
 /// (64 KiB content, 64 KiB metadata, escapes); opaque kinds get the same room.
 pub const PAYLOAD_BYTES_MAX: usize = 512 * 1024;
@@ -39,6 +56,14 @@ pub const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes of a frame header: ids, a path and fixed fields.
 pub const FRAME_HEADER_BYTES_MAX: usize = 1_024;
+/// How far a frame's time may be from the receiver's, either way.
+pub const FRAME_AGE_MAX: DurationMs = DurationMs(120_000);
+/// Frames of one sender that are remembered against replay: about 2,000 a second over the whole window,
+/// at 32 bytes each.
+pub const NONCES_PER_PEER_MAX: usize = 524_288;
+/// Pages of one node clock: with full pages two million ranges, more than a node has live records while
+/// a peer has not completed.
+pub const CLOCK_PAGES_MAX: usize = 64;
 
 /// Live versions of one record beyond which a coordinator refuses to add one (409 `too_many_siblings`).
 /// `apply` never drops for a bound: replicas that drop different versions never agree again.

@@ -2,7 +2,9 @@
 
 pub mod codec;
 pub mod embedding;
+pub mod frame;
 pub mod keys;
 mod merkle;
 pub mod seal;
+pub mod slug;
 pub mod v1;

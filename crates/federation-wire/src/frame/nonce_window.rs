@@ -1,0 +1,113 @@
+//! Which frames of a sender have been here.
+
+use std::collections::BTreeSet;
+
+use federation_core::limits::{FRAME_AGE_MAX, NONCES_PER_PEER_MAX};
+use federation_core::time::WallMs;
+
+use super::error::FrameError;
+use super::header::Nonce;
+
+/// The frames of one sender within the window of times that are taken. Bounded; when it is full, frames are
+/// refused, not forgotten.
+///
+/// A frame is named by its time and its nonce, which are both signed. A time is forgotten once it is outside the
+/// window; what is not later than a forgotten time is refused from then on, also if this node's clock is set back.
+#[derive(Clone, Debug, Default)]
+pub struct NonceWindow {
+    seen: BTreeSet<(WallMs, Nonce)>,
+    forgotten: Option<WallMs>,
+}
+
+impl NonceWindow {
+    /// Has seen nothing.
+    pub const fn new() -> Self {
+        Self { seen: BTreeSet::new(), forgotten: None }
+    }
+
+    /// How many frames it remembers.
+    pub fn len(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Whether it remembers none.
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
+    /// Whether a frame of this time and nonce may be new. Asked before its signature is verified.
+    ///
+    /// # Errors
+    /// [`FrameError::Replayed`], [`FrameError::Stale`].
+    pub fn check(&self, sent_at: WallMs, nonce: Nonce, now: WallMs) -> Result<(), FrameError> {
+        if self.forgotten.is_some_and(|forgotten| sent_at <= forgotten) {
+            return Err(FrameError::Stale { sent_at, now });
+        }
+        if self.seen.contains(&(sent_at, nonce)) {
+            return Err(FrameError::Replayed);
+        }
+        Ok(())
+    }
+
+    /// Remembers a frame whose signature is verified; one that came twice at once is refused here.
+    ///
+    /// # Errors
+    /// As [`NonceWindow::check`], and [`FrameError::NonceWindowFull`].
+    pub fn record(&mut self, sent_at: WallMs, nonce: Nonce, now: WallMs) -> Result<(), FrameError> {
+        self.forget(now);
+        self.check(sent_at, nonce, now)?;
+        if self.seen.len() >= NONCES_PER_PEER_MAX {
+            return Err(FrameError::NonceWindowFull { limit: NONCES_PER_PEER_MAX });
+        }
+        self.seen.insert((sent_at, nonce));
+        Ok(())
+    }
+
+    fn forget(&mut self, now: WallMs) {
+        let oldest = WallMs(now.0.saturating_sub(FRAME_AGE_MAX.0));
+        while let Some(&(sent_at, _)) = self.seen.first()
+            && sent_at < oldest
+        {
+            self.seen.pop_first();
+            self.forgotten = self.forgotten.max(Some(sent_at));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: u64 = 1_000_000;
+
+    #[test]
+    fn a_frame_is_taken_once_within_the_window_and_never_after_it() {
+        let mut window = NonceWindow::new();
+        let (at, nonce) = (WallMs(START), Nonce(1));
+        assert_eq!(window.record(at, nonce, at), Ok(()));
+        assert_eq!(window.check(at, nonce, at), Err(FrameError::Replayed));
+        assert_eq!(window.record(at, nonce, at), Err(FrameError::Replayed));
+        assert_eq!(window.record(at, Nonce(2), at), Ok(()));
+
+        let later = WallMs(START + FRAME_AGE_MAX.0 + 1);
+        assert_eq!(window.record(later, Nonce(3), later), Ok(()));
+        assert_eq!(window.len(), 1);
+        // The clock is set back: the frame that was forgotten would pass the check of its time.
+        assert!(matches!(window.check(at, nonce, at), Err(FrameError::Stale { .. })));
+        assert_eq!(window.check(WallMs(START + 1), Nonce(4), at), Ok(()));
+    }
+
+    #[test]
+    fn a_full_window_refuses_until_time_has_passed() {
+        let mut window = NonceWindow::new();
+        let at = WallMs(START);
+        for nonce in 0..NONCES_PER_PEER_MAX as u128 {
+            assert_eq!(window.record(at, Nonce(nonce), at), Ok(()));
+        }
+        let full = FrameError::NonceWindowFull { limit: NONCES_PER_PEER_MAX };
+        assert_eq!(window.record(at, Nonce(u128::MAX), at), Err(full));
+        assert_eq!(window.check(at, Nonce(0), at), Err(FrameError::Replayed));
+        let later = WallMs(START + FRAME_AGE_MAX.0 + 1);
+        assert_eq!(window.record(later, Nonce(u128::MAX), later), Ok(()));
+    }
+}
