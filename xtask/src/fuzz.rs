@@ -1,6 +1,6 @@
 //! Fuzzing of the decoders, by cargo-fuzz on a nightly toolchain.
 //!
-//! New inputs go to `fuzz/corpus/<target>/work`, which git ignores; the ones worth keeping are minimised and
+//! New inputs go to `fuzz/work/<target>`, which git ignores; the ones worth keeping are minimised and
 //! moved up by hand, and are then replayed by every run of the tests.
 
 use std::fs;
@@ -39,7 +39,7 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
         Some(target) => bail!("there is no target {target}; there are {}", known.join(", ")),
     };
     for target in chosen {
-        let work = format!("fuzz/corpus/{target}/work");
+        let work = format!("fuzz/work/{target}");
         fs::create_dir_all(repository.root().join(&work))
             .with_context(|| format!("{work} cannot be made"))?;
         // The proxy of rustup, not the cargo that runs this: it alone knows `+nightly`.

@@ -1,0 +1,3 @@
+//! Fuzz targets of the decoders. See [`targets`].
+
+pub mod targets;
