@@ -21,19 +21,24 @@ pub const RELAY_DELAY: DurationMs = DurationMs(3_000);
 /// Shortest time between two attempts that open writes ask for: a burst of writes is one attempt.
 pub const ATTEMPT_SPACING: DurationMs = DurationMs(50);
 
+/// Pages that may fail in a row before the peer is taken for down.
+const QUICK_RETRIES: u32 = 2;
+
 /// What a link is told.
 #[derive(Clone, Debug)]
 pub enum LinkEvent {
     /// The node has started.
     Start,
-    /// An own op is durable here.
-    Offer(Arc<Written>),
+    /// Own ops are durable here, oldest first: those of one moment come together, to share a page.
+    Offer(Vec<Arc<Written>>),
     /// Own ops were not offered for want of room.
     Overflow,
     /// An op of another origin was applied here.
     ForeignApplied,
     /// The peer called, and was authenticated.
     Contact,
+    /// Something is to be fetched from the peer or told to it: say hello again.
+    Resync,
     /// Hello was answered, and both clocks compared.
     HelloAnswered {
         /// The peer lacks something of what this node has, beside what the live lane carries.
@@ -121,6 +126,7 @@ pub struct Link {
     phase: LinkPhase,
     hello_under_way: bool,
     failed_attempts: u32,
+    failed_pages: u32,
     lane: VecDeque<Arc<Written>>,
     lane_bytes: usize,
     in_flight: BTreeMap<u64, Vec<Arc<Written>>>,
@@ -159,6 +165,7 @@ impl Link {
             phase: LinkPhase::Down,
             hello_under_way: false,
             failed_attempts: 0,
+            failed_pages: 0,
             lane: VecDeque::new(),
             lane_bytes: 0,
             in_flight: BTreeMap::new(),
@@ -206,7 +213,7 @@ impl Link {
     pub fn on_event(&mut self, now: MonoMs, draw: u64, event: LinkEvent, out: &mut Vec<LinkCommand>) {
         match event {
             LinkEvent::Start => self.connect(out),
-            LinkEvent::Offer(op) => self.offer(now, op, out),
+            LinkEvent::Offer(ops) => self.offer(now, ops, out),
             LinkEvent::Overflow => self.want_push(now),
             LinkEvent::ForeignApplied => match self.timers.relay {
                 Some(_) => self.relay_again = true,
@@ -218,16 +225,24 @@ impl Link {
                     self.connect(out);
                 }
             }
+            LinkEvent::Resync => match self.phase {
+                LinkPhase::Down => self.connect(out),
+                LinkPhase::Connecting => {}
+                LinkPhase::Up => {
+                    self.timers.session_retry.get_or_insert(now);
+                }
+            },
             LinkEvent::HelloAnswered { lacks, offers } => self.hello_answered(now, draw, lacks, offers, out),
             LinkEvent::HelloFailed(failure) => self.hello_failed(now, draw, failure, out),
             LinkEvent::PageAnswered { page, retry } => {
                 self.in_flight.remove(&page);
+                self.failed_pages = 0;
                 if retry {
                     self.retry_session(now, draw);
                 }
                 self.pump(out);
             }
-            LinkEvent::PageFailed { page, .. } => self.page_failed(page, out),
+            LinkEvent::PageFailed { page, failure } => self.page_failed(now, draw, page, failure, out),
             LinkEvent::PushEnded(end) => {
                 self.sessions.push_running = false;
                 self.session_ended(now, draw, end);
@@ -264,18 +279,20 @@ impl Link {
         checks.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, text)| Err(*text))
     }
 
-    fn offer(&mut self, now: MonoMs, op: Arc<Written>, out: &mut Vec<LinkCommand>) {
-        let bytes = op.sealed.size_bytes();
-        if self.lane.len() >= LIVE_LANE_OPS_MAX || self.lane_bytes + bytes > LIVE_LANE_BYTES_MAX {
-            self.want_push(now);
-            return;
+    fn offer(&mut self, now: MonoMs, ops: Vec<Arc<Written>>, out: &mut Vec<LinkCommand>) {
+        for op in ops {
+            let bytes = op.sealed.size_bytes();
+            if self.lane.len() >= LIVE_LANE_OPS_MAX || self.lane_bytes + bytes > LIVE_LANE_BYTES_MAX {
+                self.want_push(now);
+                continue;
+            }
+            self.lane_bytes += bytes;
+            self.lane.push_back(op);
         }
-        self.lane_bytes += bytes;
-        self.lane.push_back(op);
         match self.phase {
             LinkPhase::Up => self.pump(out),
-            LinkPhase::Connecting => {}
-            LinkPhase::Down => self.attempt_soon(now, out),
+            LinkPhase::Down if !self.lane.is_empty() => self.attempt_soon(now, out),
+            LinkPhase::Down | LinkPhase::Connecting => {}
         }
     }
 
@@ -331,6 +348,7 @@ impl Link {
 
     fn hello_failed(&mut self, now: MonoMs, draw: u64, failure: PeerFailure, out: &mut Vec<LinkCommand>) {
         self.hello_under_way = false;
+        self.failed_pages = 0;
         self.requeue_in_flight();
         self.phase = LinkPhase::Down;
         self.last_failed_at = Some(now);
@@ -347,9 +365,21 @@ impl Link {
     }
 
     /// The connection is of no more use. What was under way waits for the next one, which is tried at once:
-    /// only its failure counts the peer out.
-    fn page_failed(&mut self, page: u64, out: &mut Vec<LinkCommand>) {
+    /// only its failure counts the peer out. A peer that answers hello and no page is in backoff like any other.
+    fn page_failed(
+        &mut self,
+        now: MonoMs,
+        draw: u64,
+        page: u64,
+        failure: PeerFailure,
+        out: &mut Vec<LinkCommand>,
+    ) {
         if !self.in_flight.contains_key(&page) {
+            return;
+        }
+        self.failed_pages = self.failed_pages.saturating_add(1);
+        if self.failed_pages > QUICK_RETRIES {
+            self.hello_failed(now, draw, failure, out);
             return;
         }
         self.requeue_in_flight();
