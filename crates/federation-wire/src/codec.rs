@@ -31,6 +31,14 @@ pub enum CodecError {
         /// How many are left over.
         bytes: usize,
     },
+    /// More elements than the type takes.
+    #[error("{count} elements are more than the limit of {limit}")]
+    TooMany {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// The bytes do not say a value of this type.
     #[error("malformed: {0}")]
     Malformed(Detail),
@@ -62,7 +70,10 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
 
 /// Appends the bytes of `value` to `out`.
 pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
-    #[expect(clippy::expect_used, reason = "only a failing Serialize or a sequence of unknown length can fail")]
+    #[expect(
+        clippy::expect_used,
+        reason = "only a failing Serialize or a sequence of unknown length can fail"
+    )]
     bincode::serde::encode_into_writer(value, Append(out), CONFIG).expect("wire types serialise");
 }
 

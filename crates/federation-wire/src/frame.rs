@@ -97,8 +97,7 @@ impl<'a> ReceivedFrame<'a> {
         let (header_bytes, body_at) = header_of(bytes)?.ok_or(FrameError::Malformed)?;
         let header = read_header(header_bytes)?;
         let behind = bytes.get(body_at..).ok_or(FrameError::Malformed)?;
-        let (body, rest) =
-            behind.split_at_checked(header.body.len as usize).ok_or(FrameError::Malformed)?;
+        let (body, rest) = behind.split_at_checked(header.body.len as usize).ok_or(FrameError::Malformed)?;
         let signature = match rest {
             [] => None,
             rest => Some(rest.try_into().map_err(|_| FrameError::SignatureMalformed)?),

@@ -177,8 +177,8 @@ where
     /// [`ProofError`].
     pub fn verify(&mut self, origin: &Origin, op: &OpHash, proof: &[u8]) -> Result<(), ProofError> {
         let proof = Proof::from_bytes(proof)?;
-        let key = (self.lookup)(origin, proof.key_id)
-            .ok_or(ProofError::UnknownKey { key_id: proof.key_id })?;
+        let key =
+            (self.lookup)(origin, proof.key_id).ok_or(ProofError::UnknownKey { key_id: proof.key_id })?;
         let (index, count) = (proof.index as usize, proof.count as usize);
         let root = merkle::root_of(op, index, count, &proof.path).ok_or(ProofError::Malformed)?;
         // The signature is part of the name: the one of another proof of the same group, if wrong, must fail.

@@ -11,11 +11,12 @@ use federation_core::dot::{Dot, Origin};
 use federation_core::dot_set::DotSet;
 use federation_core::hlc::Hlc;
 use federation_core::id::{
-    AgentId, BootId, Kind, KeyId, LogPosition, Namespace, NodeId, OpHash, RecordId, RecordKey, StoreId,
+    AgentId, BootId, KeyId, Kind, LogPosition, Namespace, NodeId, OpHash, RecordId, RecordKey, StoreId,
 };
 use federation_core::limits::{CLOCK_RANGES_PER_PAGE_MAX, CONTEXT_RANGES_MAX};
 use federation_core::node_clock::NodeClock;
 use federation_core::port::store::{Boot, PeerFact, RefusalReason};
+use federation_core::scope::Scope;
 use federation_core::seq_ranges::{SeqRange, SeqRanges};
 use federation_core::time::WallMs;
 use federation_core::vector_clock::VectorClock;
@@ -209,6 +210,25 @@ impl FromWire for Dot {
             return Err(D::Error::custom("a dot's seq begins at 1"));
         }
         Ok(Self { origin, seq })
+    }
+}
+
+impl ToWire for Scope {
+    fn to_wire<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.globs())
+    }
+}
+
+/// Sorted and each glob once, as [`Scope`] keeps them.
+impl FromWire for Scope {
+    fn from_wire<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let globs = <Vec<&str>>::deserialize(deserializer)?;
+        let scope = Self::parse(globs.iter().copied()).map_err(D::Error::custom)?;
+        if scope.globs().eq(globs.iter().copied()) {
+            Ok(scope)
+        } else {
+            Err(D::Error::custom("globs that are not sorted"))
+        }
     }
 }
 
