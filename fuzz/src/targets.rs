@@ -4,13 +4,51 @@
 //! No input may panic, hang or allocate beyond its size. Whatever decodes must encode to what decodes to the same.
 
 use federation_core::op::Body;
+use federation_wire::frame::{ReceivedFrame, frame_len};
+use federation_wire::keys::{NodeKey, PublicKey};
+use federation_wire::seal::Proof;
+use federation_wire::v1::nack::Nack;
 use federation_wire::v1::op::{encode_op, read_op};
 
 /// A target: its name, which is that of its corpus, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: &[Target] = &[("op", op)];
+pub const TARGETS: &[Target] =
+    &[("frame", frame), ("key", key), ("nack", nack), ("op", op), ("proof", proof)];
+
+/// A frame, as it comes from the network: the length that is told from a part of it, and the whole.
+pub fn frame(input: &[u8]) {
+    let told = frame_len(input);
+    let Ok(frame) = ReceivedFrame::parse(input) else { return };
+    assert!(matches!(told, Ok(Some(_))), "a whole frame tells its length: {told:?}");
+    let key = NodeKey::from_seed(&[7; 32]);
+    if let Ok(verified) = frame.verify(key.public()) {
+        let body = verified.body().map(<[u8]>::len);
+        assert!(
+            body.is_err() || body == Ok(verified.body_range().len()),
+            "the body is where it is said to be"
+        );
+    }
+}
+
+/// Texts of keys: a public one, and a key file.
+pub fn key(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    if let Ok(key) = text.parse::<PublicKey>() {
+        assert_eq!(key.to_string(), text, "a key has one text");
+    }
+    if let Ok(key) = NodeKey::from_file_text(text) {
+        assert_eq!(key.to_file_text().trim_end(), text.trim_end(), "a key file has one text");
+    }
+}
+
+/// The refusal of a request.
+pub fn nack(input: &[u8]) {
+    if let Ok(nack) = Nack::from_bytes(input) {
+        assert_eq!(nack.to_bytes(), input, "a message has one encoding");
+    }
+}
 
 /// An op, as it stands in a page and in the log.
 pub fn op(input: &[u8]) {
@@ -22,4 +60,11 @@ pub fn op(input: &[u8]) {
     assert!(has_vector || *encoded.bytes == *input, "an op without a vector has one encoding");
     let again = read_op(&encoded.bytes).map(|again| again.op);
     assert_eq!(again.as_ref(), Ok(&read.op), "what was decoded encodes to itself");
+}
+
+/// The proof of an op.
+pub fn proof(input: &[u8]) {
+    if let Ok(proof) = Proof::from_bytes(input) {
+        assert_eq!(proof.to_bytes(), input, "a proof has one encoding");
+    }
 }
