@@ -70,14 +70,13 @@ pub fn drop_dead(record: &mut Record, is_dead: impl Fn(&Dot) -> bool) -> Vec<Dot
 }
 
 fn merge(record: &mut Record, version: Version) -> Applied {
-    let removed = record.remove_where(|v| version.context.contains(&v.dot));
-    if record.covers(&version.dot) {
-        debug_assert!(
-            removed.is_empty(),
-            "contexts are transitive: what covers the op covers what it covers"
-        );
+    // Where contexts are transitive, what covers the op covers all that it covers, and a superseded op has nothing
+    // to remove. Where a peer breaks that, an op that does not become live must not take others along.
+    let stays = |v: &&Version| !version.context.contains(&v.dot);
+    if record.versions().iter().filter(stays).any(|v| v.context.contains(&version.dot)) {
         return Applied::Superseded;
     }
+    let removed = record.remove_where(|v| version.context.contains(&v.dot));
     let concurrent = !record.is_empty();
     record.insert(version);
     Applied::Live { removed, concurrent }

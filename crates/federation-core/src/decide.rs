@@ -142,8 +142,8 @@ pub enum WriteRefusal {
         /// The limit.
         limit_bytes: usize,
     },
-    /// The node's epoch is not settled: no own op may be made yet.
-    #[error("the node's epoch is not settled")]
+    /// The node's epoch is not settled, or has no number left: no own op may be made until one begins.
+    #[error("the node's epoch is not settled, or has no number left")]
     NoEpoch,
 }
 
@@ -306,7 +306,9 @@ impl<V: ReplicaView> Group<'_, V> {
         }
         let greatest_covered = covered.iter().map(|v| v.hlc).max();
         let hlc = Hlc::advance(self.now, self.plan.last_hlc, greatest_covered);
-        let seq = self.plan.clock.max_seq(&origin) + 1;
+        let Some(seq) = fresh_seq(&origin, &self.plan.clock, &record, &context) else {
+            return Ok(Err(WriteRefusal::NoEpoch));
+        };
         let op = Op {
             dot: Dot { origin, seq },
             hlc,
@@ -436,6 +438,15 @@ impl<V: ReplicaView> Group<'_, V> {
             .collect();
         plan
     }
+}
+
+/// The first number of `origin` that neither the clock nor anything on the record, nor the new op's context, names.
+///
+/// After the loss of a disk, or from one who lies, a context may name own dots that this node has not made: an op
+/// under such a dot would be superseded before it began. None if no number is left.
+fn fresh_seq(origin: &Origin, clock: &NodeClock, record: &Record, context: &VectorClock) -> Option<u64> {
+    let named = record.versions().iter().map(|v| v.context.max_seq(origin)).max().unwrap_or(0);
+    clock.max_seq(origin).max(named).max(context.max_seq(origin)).checked_add(1)
 }
 
 fn note_removed(plan: &mut GroupPlan, key: &RecordKey, dots: &[Dot]) {

@@ -45,9 +45,9 @@ impl DotSet {
         self.origins.values().map(|seqs| seqs.ranges().len()).sum()
     }
 
-    /// How many dots it holds.
+    /// How many dots it holds, at most `u64::MAX`: what a peer claims may be more.
     pub fn dot_count(&self) -> u64 {
-        self.origins.values().map(|seqs| seqs.count()).sum()
+        self.origins.values().map(|seqs| seqs.count()).fold(0, u64::saturating_add)
     }
 
     /// Whether it holds `dot`.

@@ -18,6 +18,9 @@ pub enum PeerKnowledge<'a> {
 /// The last epoch goes on only if every enrolled, not removed peer has answered and knows no more of it
 /// than this node does; else a new one begins. Asking `n - w + 1` peers would not do: an op short of its
 /// quorum may be on the one that was not asked.
+///
+/// `last` is none where the node re-bootstraps: what it has lost, a client may still name. An epoch whose numbers
+/// are used up ends too.
 pub fn settle<'a>(
     node: &NodeId,
     boot: BootId,
@@ -29,9 +32,10 @@ pub fn settle<'a>(
     let Some(epoch) = last else { return fresh };
     let continued = Origin { node: node.clone(), epoch };
     let own = clock.max_seq(&continued);
+    let has_room = own < u64::MAX;
     let confirmed = peers.into_iter().all(|peer| match peer {
         PeerKnowledge::Silent => false,
         PeerKnowledge::Knows(theirs) => theirs.max_seq(&continued) <= own,
     });
-    if confirmed { continued } else { fresh }
+    if has_room && confirmed { continued } else { fresh }
 }

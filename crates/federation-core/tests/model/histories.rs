@@ -1,0 +1,185 @@
+//! Random histories: whatever happens, no version vanishes unless an op whose writer had seen it replaced it,
+//! and all replicas end equal.
+
+use proptest::prelude::*;
+
+use federation_core::op::Body;
+use federation_core::time::DurationMs;
+
+use crate::mesh::{At, Mesh, Mood, Read};
+use crate::replica::{Replica, key, put};
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    Write { at: At, record: usize, is_delete: bool, reads: usize },
+    Read { at: At, record: usize },
+    Deliver { index: usize, again: bool },
+    Lose { index: usize },
+    Session { from: At, to: At },
+    BeginSession { from: At, to: At },
+    StepSession { index: usize },
+    BreakSession { index: usize },
+    Mood { at: At, mood: Mood },
+    Tick { at: At, ms: u64 },
+    Restart { at: At, silent: At },
+    Backup { at: At },
+    RollBack { at: At },
+    Wipe { at: At },
+}
+
+/// What a history needs beyond its mesh: reads that clients keep, and old copies of disks.
+struct Run {
+    mesh: Mesh,
+    reads: Vec<(usize, Read)>,
+    backups: Vec<Option<Replica>>,
+}
+
+const RECORDS: [&str; 3] = ["r0", "r1", "r2"];
+
+impl Run {
+    fn new(nodes: usize) -> Self {
+        let names = &["a", "b", "c", "d", "e"][..nodes];
+        Self { mesh: Mesh::new(names), reads: Vec::new(), backups: vec![None; nodes] }
+    }
+
+    fn step(&mut self, step: Step) {
+        let mesh = &mut self.mesh;
+        let node = |at: At| at % mesh.n();
+        match step {
+            Step::Write { at, record, is_delete, reads } => {
+                let (at, record) = (node(at), record % RECORDS.len());
+                let of_record: Vec<&Read> =
+                    self.reads.iter().filter(|(r, _)| *r == record).map(|(_, read)| read).collect();
+                // One in two writes names a read, where there is one.
+                let read = of_record.get(reads % (2 * of_record.len().max(1))).copied();
+                let body = if is_delete { Body::Delete } else { put("x") };
+                let _too_many_siblings = mesh.try_write(at, &key(RECORDS[record]), body, read);
+            }
+            Step::Read { at, record } => {
+                let record = record % RECORDS.len();
+                let read = mesh.read(node(at), &key(RECORDS[record]));
+                self.reads.push((record, read));
+            }
+            Step::Deliver { index, again } => mesh.deliver(index, again),
+            Step::Lose { index } => mesh.lose(index),
+            Step::Session { from, to } => mesh.session(node(from), node(to)),
+            Step::BeginSession { from, to } => mesh.begin_session(node(from), node(to)),
+            Step::StepSession { index } => {
+                mesh.step_session(index);
+            }
+            Step::BreakSession { index } => mesh.break_session(index),
+            Step::Mood { at, mood } => {
+                let at = node(at);
+                mesh.moods[at] = mood;
+            }
+            Step::Tick { at, ms } => {
+                let at = node(at);
+                mesh.replicas[at].now = mesh.replicas[at].now.saturating_add(DurationMs(ms));
+            }
+            Step::Restart { at, silent } => {
+                let at = node(at);
+                mesh.restart(at, |peer| peer != silent);
+            }
+            Step::Backup { at } => {
+                let at = node(at);
+                self.backups[at] = Some(mesh.replicas[at].clone());
+            }
+            Step::RollBack { at } => {
+                let at = node(at);
+                if let Some(backup) = self.backups[at].clone() {
+                    mesh.come_back_with(at, backup);
+                }
+            }
+            Step::Wipe { at } => {
+                let at = node(at);
+                let nothing = mesh.wiped(at);
+                mesh.come_back_with(at, nothing);
+            }
+        }
+        self.mesh.check();
+    }
+
+    fn end(mut self) {
+        self.mesh.converge();
+        self.mesh.assert_converged();
+    }
+}
+
+fn quiet_step() -> impl Strategy<Value = Step> {
+    let i = || 0..64_usize;
+    prop_oneof![
+        6 => (i(), i(), prop::bool::weighted(0.2), i())
+            .prop_map(|(at, record, is_delete, reads)| Step::Write { at, record, is_delete, reads }),
+        2 => (i(), i()).prop_map(|(at, record)| Step::Read { at, record }),
+        6 => (i(), any::<bool>()).prop_map(|(index, again)| Step::Deliver { index, again }),
+        2 => i().prop_map(|index| Step::Lose { index }),
+        1 => (i(), i()).prop_map(|(from, to)| Step::Session { from, to }),
+        2 => (i(), i()).prop_map(|(from, to)| Step::BeginSession { from, to }),
+        8 => i().prop_map(|index| Step::StepSession { index }),
+        1 => i().prop_map(|index| Step::BreakSession { index }),
+    ]
+}
+
+fn rough_step() -> impl Strategy<Value = Step> {
+    let i = || 0..64_usize;
+    let mood = prop_oneof![Just(Mood::Willing), Just(Mood::Busy), Just(Mood::Forbidding)];
+    let ms = prop_oneof![Just(1_u64), Just(5_000), Just(90_000)];
+    prop_oneof![
+        12 => quiet_step(),
+        1 => (i(), mood).prop_map(|(at, mood)| Step::Mood { at, mood }),
+        1 => (i(), ms).prop_map(|(at, ms)| Step::Tick { at, ms }),
+        1 => (i(), i()).prop_map(|(at, silent)| Step::Restart { at, silent }),
+    ]
+}
+
+fn ruinous_step() -> impl Strategy<Value = Step> {
+    let i = || 0..64_usize;
+    prop_oneof![
+        20 => rough_step(),
+        1 => i().prop_map(|at| Step::Backup { at }),
+        1 => i().prop_map(|at| Step::RollBack { at }),
+        1 => i().prop_map(|at| Step::Wipe { at }),
+    ]
+}
+
+fn run(nodes: usize, steps: Vec<Step>) {
+    let mut run = Run::new(nodes);
+    for step in steps {
+        run.step(step);
+    }
+    run.end();
+}
+
+fn cases(of_a_quick_run: u32) -> ProptestConfig {
+    // PROPTEST_CASES multiplies a long run; the default keeps `cargo test` short.
+    let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
+    ProptestConfig::with_cases(wanted.unwrap_or(of_a_quick_run))
+}
+
+proptest! {
+    #![proptest_config(cases(400))]
+
+    #[test]
+    fn nothing_unseen_vanishes_under_loss_and_reordering(
+        nodes in 2..6_usize,
+        steps in prop::collection::vec(quiet_step(), 1..80),
+    ) {
+        run(nodes, steps);
+    }
+
+    #[test]
+    fn nothing_unseen_vanishes_under_refusals_skew_and_restarts(
+        nodes in 2..6_usize,
+        steps in prop::collection::vec(rough_step(), 1..80),
+    ) {
+        run(nodes, steps);
+    }
+
+    #[test]
+    fn nothing_held_elsewhere_vanishes_when_disks_are_wiped_or_rolled_back(
+        nodes in 2..5_usize,
+        steps in prop::collection::vec(ruinous_step(), 1..80),
+    ) {
+        run(nodes, steps);
+    }
+}

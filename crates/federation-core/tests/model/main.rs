@@ -1,0 +1,13 @@
+//! The merge held against a small model: several replicas in memory, every op through `decide`, and a record of
+//! what each writer had truly seen, which no code under test keeps.
+//!
+//! README.md beside this directory says which rule each test guards.
+
+mod counterexamples;
+mod epochs;
+mod group;
+mod histories;
+mod laws;
+mod mesh;
+mod replica;
+mod writes;

@@ -1,0 +1,242 @@
+//! One replica in memory: a store that executes plans and keeps nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use federation_core::apply::drop_dead;
+use federation_core::decide::{
+    Admission, Change, Condition, Decision, GroupPlan, Mutation, OpSource, Received, ReplicaView,
+    WriteRefusal, decide,
+};
+use federation_core::dot::{Dot, Origin};
+use federation_core::hlc::Hlc;
+use federation_core::id::{AgentId, BootId, Kind, Namespace, NodeId, OpHash, RecordId, RecordKey};
+use federation_core::node_clock::NodeClock;
+use federation_core::op::{Body, EncodedOp, Op, SealedOp};
+use federation_core::port::sealer::Sealer;
+use federation_core::record::Record;
+use federation_core::time::WallMs;
+use federation_core::vector_clock::VectorClock;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Replica {
+    pub(crate) node: NodeId,
+    pub(crate) boot: BootId,
+    pub(crate) now: WallMs,
+    pub(crate) clock: NodeClock,
+    pub(crate) records: BTreeMap<RecordKey, Record>,
+    /// The ops that are live, as they came.
+    pub(crate) ops: BTreeMap<Dot, Received>,
+    pub(crate) own_origin: Option<Origin>,
+    pub(crate) last_hlc: Option<Hlc>,
+    /// Ops that a peer refused for good, with their contexts.
+    pub(crate) dead_letters: BTreeMap<NodeId, BTreeMap<Dot, VectorClock>>,
+}
+
+impl Replica {
+    pub(crate) fn new(node: &str, boot: u64) -> Self {
+        let node = NodeId::new(node).unwrap();
+        let origin = Origin { node: node.clone(), epoch: BootId(boot) };
+        Self {
+            node,
+            boot: BootId(boot),
+            now: WallMs(1_000_000),
+            clock: NodeClock::new(),
+            records: BTreeMap::new(),
+            ops: BTreeMap::new(),
+            own_origin: Some(origin),
+            last_hlc: None,
+            dead_letters: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn record(&self, key: &RecordKey) -> Record {
+        self.records.get(key).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn live(&self, key: &RecordKey) -> BTreeSet<Dot> {
+        self.record(key).versions().iter().map(|v| v.dot.clone()).collect()
+    }
+
+    pub(crate) fn write(
+        &mut self,
+        key: &RecordKey,
+        body: Body,
+        token: Option<VectorClock>,
+    ) -> Result<Received, WriteRefusal> {
+        self.mutate(mutation(key, body, Condition::None, token))
+    }
+
+    pub(crate) fn mutate(&mut self, mutation: Mutation) -> Result<Received, WriteRefusal> {
+        let plan = self.commit(vec![Change::Write(mutation)]);
+        match &plan.decisions[..] {
+            [Decision::Written { op }] => Ok(sealed(&plan, *op)),
+            [Decision::Refused(refusal)] => Err(refusal.clone()),
+            other => panic!("a write came out as {other:?}"),
+        }
+    }
+
+    pub(crate) fn admit(&mut self, op: Received) -> Admission {
+        let plan = self.commit(vec![Change::Admit(op)]);
+        match plan.decisions[..] {
+            [Decision::Admitted(admission)] => admission,
+            ref other => panic!("an op came out as {other:?}"),
+        }
+    }
+
+    pub(crate) fn complete(&mut self, claimed: NodeClock) {
+        self.commit(vec![Change::Complete(claimed)]);
+    }
+
+    /// What this replica would name as dead to one that re-bootstraps.
+    pub(crate) fn is_dead(&self, key: &RecordKey, dot: &Dot) -> bool {
+        let record = self.record(key);
+        self.clock.contains(dot) && record.version(dot).is_none() && !record.covers(dot)
+    }
+
+    /// The end of a re-bootstrap: drops what `peer` names as dead.
+    pub(crate) fn drop_what_is_dead_at(&mut self, peer: &Replica) {
+        let mut changes = Vec::new();
+        for (key, record) in &self.records {
+            let mut rest = record.clone();
+            let dots = drop_dead(&mut rest, |dot| peer.is_dead(key, dot));
+            changes.push(Change::DropDead { key: key.clone(), dots });
+        }
+        self.commit(changes);
+    }
+
+    /// Decides a group, executes its plan as a store would, and checks that the plan says all of it.
+    pub(crate) fn commit(&mut self, group: Vec<Change>) -> GroupPlan {
+        let count = group.len();
+        let Ok(plan) = decide(&*self, &ToySealer, self.now, group);
+        assert_eq!(plan.decisions.len(), count, "one decision for each change");
+        let mut clock = self.clock.clone();
+        clock.join(&plan.clock_only);
+        for planned in &plan.ops {
+            clock.insert(&planned.op.dot);
+        }
+        assert_eq!(plan.clock, clock, "ops and clock_only explain the clock");
+        for dot in plan.removed.keys() {
+            self.ops.remove(dot);
+        }
+        for (dot, index) in &plan.added {
+            let op = sealed(&plan, *index);
+            assert_eq!(op.op.dot, *dot);
+            self.ops.insert(dot.clone(), op);
+        }
+        self.clock = plan.clock.clone();
+        self.last_hlc = plan.last_hlc;
+        if let Some(origin) = &plan.opened {
+            self.own_origin = Some(origin.clone());
+        }
+        for (key, record) in &plan.records {
+            self.records.insert(key.clone(), record.clone());
+        }
+        self.records.retain(|_, record| !record.is_empty());
+        self.check_index();
+        plan
+    }
+
+    /// The index of live dots and the records say the same, and no live version covers another.
+    fn check_index(&self) {
+        let mut live = BTreeSet::new();
+        for (key, record) in &self.records {
+            for version in record.versions() {
+                live.insert(version.dot.clone());
+                let op = &self.ops.get(&version.dot).unwrap_or_else(|| panic!("no op for {}", version.dot));
+                assert_eq!(&op.op.key, key);
+                assert_eq!(op.sealed.op.hash, version.hash);
+                assert!(self.clock.contains(&version.dot), "{} is live and not in the clock", version.dot);
+                assert!(!record.covers(&version.dot), "{} is live and covered", version.dot);
+            }
+        }
+        assert_eq!(
+            live,
+            self.ops.keys().cloned().collect(),
+            "the plan's added and removed are the whole story"
+        );
+    }
+}
+
+impl ReplicaView for Replica {
+    type Error = Infallible;
+
+    fn clock(&self) -> &NodeClock {
+        &self.clock
+    }
+    fn own_origin(&self) -> Option<&Origin> {
+        self.own_origin.as_ref()
+    }
+    fn last_hlc(&self) -> Option<Hlc> {
+        self.last_hlc
+    }
+    fn record(&self, key: &RecordKey) -> Result<Record, Infallible> {
+        Ok(self.record(key))
+    }
+    fn held(&self, dot: &Dot) -> Result<Option<OpHash>, Infallible> {
+        Ok(self.ops.get(dot).map(|op| op.sealed.op.hash))
+    }
+    fn keys_of(&self, kind: &Kind, id: &RecordId) -> Result<Vec<RecordKey>, Infallible> {
+        Ok(self.records.keys().filter(|k| k.kind == *kind && k.id == *id).cloned().collect())
+    }
+}
+
+/// Encodes an op as its debug text and hashes it badly, but the same everywhere.
+pub(crate) struct ToySealer;
+
+impl Sealer for ToySealer {
+    fn encode(&self, op: &Op) -> EncodedOp {
+        let text = format!("{op:?}");
+        let mut hash = [0_u8; 32];
+        for (i, byte) in text.bytes().enumerate() {
+            let at = i % hash.len();
+            hash[at] = hash[at].rotate_left(3) ^ byte.wrapping_mul(31);
+        }
+        EncodedOp { bytes: Arc::from(text.into_bytes()), hash: OpHash(hash) }
+    }
+
+    fn seal(&self, _: &Origin, hashes: &[OpHash]) -> Vec<Arc<[u8]>> {
+        hashes.iter().map(|_| Arc::from([])).collect()
+    }
+}
+
+fn sealed(plan: &GroupPlan, index: usize) -> Received {
+    let planned = &plan.ops[index];
+    let sealed = match &planned.source {
+        OpSource::Own(encoded) => SealedOp { op: encoded.clone(), proof: Arc::from([]) },
+        OpSource::Received(sealed) => sealed.clone(),
+    };
+    Received { op: planned.op.clone(), sealed }
+}
+
+/// An op as a peer would have made it, sealed.
+pub(crate) fn seal(op: Op) -> Received {
+    let sealed = SealedOp { op: ToySealer.encode(&op), proof: Arc::from([]) };
+    Received { op, sealed }
+}
+
+pub(crate) fn key(id: &str) -> RecordKey {
+    key_in("n", id)
+}
+
+pub(crate) fn key_in(namespace: &str, id: &str) -> RecordKey {
+    RecordKey {
+        namespace: Namespace::new(namespace).unwrap(),
+        kind: Kind::memory(),
+        id: RecordId::new(id).unwrap(),
+    }
+}
+
+pub(crate) fn put(text: &str) -> Body {
+    Body::Put { payload: Arc::from(text.as_bytes()), embedding: None, archived: false }
+}
+
+pub(crate) fn mutation(
+    key: &RecordKey,
+    body: Body,
+    condition: Condition,
+    token: Option<VectorClock>,
+) -> Mutation {
+    Mutation { key: key.clone(), author: AgentId::new("agent").unwrap(), body, condition, token }
+}
