@@ -60,18 +60,16 @@ impl Repository {
         Ok(paths)
     }
 
-    /// All files that are UTF-8 text. Others (golden bytes, corpora) have no rules.
+    /// All files. Those that are not UTF-8 text (golden bytes, corpora) come without their content: no rule reads it.
     ///
     /// # Errors
     /// If a file cannot be read.
-    pub(crate) fn text_files(&self) -> Result<Vec<SourceFile>> {
+    pub(crate) fn files(&self) -> Result<Vec<SourceFile>> {
         let mut files = Vec::new();
         for path in self.paths()? {
             let bytes =
                 std::fs::read(self.root.join(&path)).with_context(|| format!("{path} cannot be read"))?;
-            if let Ok(text) = String::from_utf8(bytes) {
-                files.push(SourceFile::new(&path, &text));
-            }
+            files.push(SourceFile::new(&path, &String::from_utf8(bytes).unwrap_or_default()));
         }
         Ok(files)
     }

@@ -36,7 +36,7 @@ const RULES: [Rule; 16] = [
 /// # Errors
 /// If a file cannot be read.
 pub(crate) fn check(repository: &Repository) -> Result<Vec<Violation>> {
-    let files = repository.text_files()?;
+    let files = repository.files()?;
     let mut violations: Vec<Violation> = RULES.iter().flat_map(|rule| rule(&files)).collect();
     violations.sort();
     Ok(violations)
