@@ -3,6 +3,7 @@
 pub mod codec;
 pub mod embedding;
 pub mod frame;
+pub mod identity;
 pub mod keys;
 mod merkle;
 pub mod seal;

@@ -1,0 +1,376 @@
+//! What the enrolments mean.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use federation_core::id::{IdError, KeyId, NodeId};
+use federation_core::limits::NODES_MAX;
+use federation_core::scope::{Scope, ScopeError};
+
+use super::url::{PeerUrl, UrlError};
+use super::{Enrolment, KeyEntry, KeyState, ProtocolChoice};
+use crate::codec;
+use crate::keys::{KeyError, PublicKey};
+use crate::v1::types::Wire;
+
+const CONFIG_DOMAIN: &[u8] = b"federation/v1/config\0";
+/// Keys of one node: two while one is rotated, the retired ones beside them.
+const KEYS_PER_NODE_MAX: usize = 32;
+
+/// The enrolled nodes, by id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Directory {
+    nodes: BTreeMap<NodeId, EnrolledNode>,
+}
+
+/// A node that is enrolled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnrolledNode {
+    /// Its node id.
+    pub id: NodeId,
+    /// Where it is dialled, if at all.
+    pub url: Option<PeerUrl>,
+    /// Its keys, by id.
+    pub keys: BTreeMap<KeyId, EnrolledKey>,
+    /// What it keeps.
+    pub replicates: Scope,
+    /// What may leave to it.
+    pub grant: Scope,
+    /// In what ops of this origin are taken.
+    pub accept: Scope,
+    /// In what its completion is trusted for other origins.
+    pub relay: Scope,
+    /// SHA-256 of its certificate, where an operator brings a PKI.
+    pub tls_fingerprint: Option<[u8; 32]>,
+    /// What it speaks.
+    pub protocol: ProtocolChoice,
+}
+
+/// A key and what it is good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnrolledKey {
+    /// The key.
+    pub public: PublicKey,
+    /// What it is good for.
+    pub state: KeyState,
+}
+
+/// What is wrong with an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryFault {
+    /// Place of the entry in the file, from 1.
+    pub entry: usize,
+    /// The id that the entry gives.
+    pub id: String,
+    /// The field at fault.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub kind: FaultKind,
+}
+
+/// What is wrong with a field of an entry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FaultKind {
+    /// The id is not a node id.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// Two entries have this id.
+    #[error("another entry has the same id")]
+    DuplicateId,
+    /// The URL is not one.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// Two entries have this URL.
+    #[error("another entry has the same URL")]
+    DuplicateUrl,
+    /// A key is not one.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The key's id is another than the one that stands beside it.
+    #[error("the key's id is {0}")]
+    KeyId(KeyId),
+    /// The key stands twice, here or at another node.
+    #[error("the key {0} stands twice")]
+    DuplicateKey(KeyId),
+    /// There is no key, or there are too many.
+    #[error("a node has 1 to {limit} keys, this one has {count}")]
+    KeyCount {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// A scope is not one.
+    #[error(transparent)]
+    Scope(#[from] ScopeError),
+    /// The fingerprint is not 64 hexadecimal digits.
+    #[error("a fingerprint is 64 hexadecimal digits")]
+    Fingerprint,
+    /// There are too many entries.
+    #[error("a mesh has at most {limit} nodes")]
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl fmt::Display for DirectoryFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "peer {} ({:?}), {}: {}", self.entry, self.id, self.field, self.kind)
+    }
+}
+
+impl std::error::Error for DirectoryFault {}
+
+impl Directory {
+    /// What these entries mean.
+    ///
+    /// # Errors
+    /// Every fault of every entry.
+    pub fn new(enrolments: &[Enrolment]) -> Result<Self, Vec<DirectoryFault>> {
+        let mut directory = Self::default();
+        let mut faults = Vec::new();
+        for (index, enrolment) in enrolments.iter().enumerate() {
+            let mut report = Report { entry: index + 1, id: &enrolment.id, faults: &mut faults };
+            if index >= NODES_MAX {
+                report.add("id", FaultKind::TooMany { limit: NODES_MAX });
+                break;
+            }
+            if let Some(node) = read_entry(enrolment, &directory, &mut report) {
+                directory.nodes.insert(node.id.clone(), node);
+            }
+        }
+        if faults.is_empty() { Ok(directory) } else { Err(faults) }
+    }
+
+    /// The node of that id.
+    pub fn node(&self, id: &NodeId) -> Option<&EnrolledNode> {
+        self.nodes.get(id)
+    }
+
+    /// All nodes, in order of their ids.
+    pub fn nodes(&self) -> impl Iterator<Item = &EnrolledNode> {
+        self.nodes.values()
+    }
+
+    /// The node that is dialled there.
+    pub fn at(&self, url: &PeerUrl) -> Option<&EnrolledNode> {
+        self.nodes.values().find(|node| node.url.as_ref() == Some(url))
+    }
+
+    /// The key under which `node` may seal ops, or has: active and retired alike.
+    pub fn sealing_key(&self, node: &NodeId, key: KeyId) -> Option<&PublicKey> {
+        self.nodes.get(node)?.keys.get(&key).map(|enrolled| &enrolled.public)
+    }
+
+    /// The key under which `node` may call and answer: an active one.
+    pub fn calling_key(&self, node: &NodeId, key: KeyId) -> Option<&PublicKey> {
+        let enrolled = self.nodes.get(node)?.keys.get(&key)?;
+        (enrolled.state == KeyState::Active).then_some(&enrolled.public)
+    }
+
+    /// Version of the configuration: a hash over the enrolled ids and what they replicate, this node included.
+    /// Equal on all nodes that agree on who is enrolled.
+    pub fn config_version(&self, own: &NodeId, own_scope: &Scope) -> [u8; 32] {
+        let mut nodes: BTreeMap<&NodeId, &Scope> = self
+            .nodes
+            .values()
+            .filter(|node| !node.is_retired())
+            .map(|node| (&node.id, &node.replicates))
+            .collect();
+        nodes.insert(own, own_scope);
+        let mut bytes = CONFIG_DOMAIN.to_vec();
+        for node in nodes {
+            codec::encode_into(&(Wire(node.0), Wire(node.1)), &mut bytes);
+        }
+        *blake3::hash(&bytes).as_bytes()
+    }
+}
+
+impl EnrolledNode {
+    /// Whether it was removed: no key of it is active, only what it sealed before is taken.
+    pub fn is_retired(&self) -> bool {
+        self.keys.values().all(|key| key.state == KeyState::Retired)
+    }
+}
+
+struct Report<'a> {
+    entry: usize,
+    id: &'a str,
+    faults: &'a mut Vec<DirectoryFault>,
+}
+
+impl Report<'_> {
+    fn add(&mut self, field: &'static str, kind: FaultKind) {
+        self.faults.push(DirectoryFault { entry: self.entry, id: self.id.to_owned(), field, kind });
+    }
+
+    fn take<T>(&mut self, field: &'static str, read: Result<T, impl Into<FaultKind>>) -> Option<T> {
+        read.map_err(|kind| self.add(field, kind.into())).ok()
+    }
+}
+
+fn read_entry(raw: &Enrolment, before: &Directory, report: &mut Report<'_>) -> Option<EnrolledNode> {
+    let id = report.take("id", NodeId::new(&raw.id));
+    if id.as_ref().is_some_and(|id| before.nodes.contains_key(id)) {
+        report.add("id", FaultKind::DuplicateId);
+    }
+    let url = raw.url.as_deref().and_then(|text| report.take("url", PeerUrl::parse(text)));
+    if url.as_ref().is_some_and(|url| before.at(url).is_some()) {
+        report.add("url", FaultKind::DuplicateUrl);
+    }
+    let keys = read_keys(&raw.keys, before, report);
+    let mut scope = |field, globs: &[String]| {
+        report.take(field, Scope::parse(globs.iter().map(String::as_str))).unwrap_or_default()
+    };
+    let replicates = scope("replicates", &raw.replicates);
+    let grant = scope("grant", &raw.grant);
+    let accept = scope("accept", &raw.accept);
+    let relay = scope("relay", &raw.relay);
+    let tls_fingerprint = raw.tls_fingerprint.as_deref().and_then(|text| {
+        report.take("tls_fingerprint", read_fingerprint(text).ok_or(FaultKind::Fingerprint))
+    });
+    let protocol = raw.protocol;
+    Some(EnrolledNode { id: id?, url, keys, replicates, grant, accept, relay, tls_fingerprint, protocol })
+}
+
+fn read_keys(raw: &[KeyEntry], before: &Directory, report: &mut Report<'_>) -> BTreeMap<KeyId, EnrolledKey> {
+    let mut keys = BTreeMap::new();
+    if raw.is_empty() || raw.len() > KEYS_PER_NODE_MAX {
+        report.add("keys", FaultKind::KeyCount { count: raw.len(), limit: KEYS_PER_NODE_MAX });
+        return keys;
+    }
+    for entry in raw {
+        let Some(public) = report.take("keys", entry.key.parse::<PublicKey>()) else { continue };
+        let id = public.id();
+        if entry.id.as_ref().is_some_and(|said| *said != id.to_string()) {
+            report.add("keys", FaultKind::KeyId(id));
+        }
+        let elsewhere = before.nodes.values().any(|node| node.keys.contains_key(&id));
+        if elsewhere || keys.insert(id, EnrolledKey { public, state: entry.state }).is_some() {
+            report.add("keys", FaultKind::DuplicateKey(id));
+        }
+    }
+    keys
+}
+
+fn read_fingerprint(text: &str) -> Option<[u8; 32]> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let bytes = pairs.iter().map(|pair| {
+        let digits = std::str::from_utf8(pair).ok().filter(|_| pair.iter().all(u8::is_ascii_hexdigit))?;
+        u8::from_str_radix(digits, 16).ok()
+    });
+    let bytes = bytes.collect::<Option<Vec<u8>>>()?;
+    if rest.is_empty() { bytes.try_into().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::NodeKey;
+
+    fn entry(id: &str, port: u16, seed: u8) -> Enrolment {
+        Enrolment::full(id, &format!("http://127.0.0.1:{port}"), NodeKey::from_seed(&[seed; 32]).public())
+    }
+
+    fn faults(entries: &[Enrolment]) -> Vec<(usize, &'static str, FaultKind)> {
+        let faults = Directory::new(entries).expect_err("faults");
+        faults.into_iter().map(|fault| (fault.entry, fault.field, fault.kind)).collect()
+    }
+
+    #[test]
+    fn full_entries_make_a_directory() {
+        let directory = Directory::new(&[entry("a", 1, 1), entry("b", 2, 2)]).unwrap();
+        let key = NodeKey::from_seed(&[2; 32]);
+        let (a, b) = (NodeId::new("a").unwrap(), NodeId::new("b").unwrap());
+        assert_eq!(directory.calling_key(&b, key.id()), Some(key.public()));
+        assert_eq!(directory.calling_key(&a, key.id()), None);
+        let at = directory.at(&PeerUrl::parse("http://127.0.0.1:2/").unwrap()).unwrap();
+        assert_eq!((&at.id, at.replicates.clone()), (&b, Scope::everything()));
+    }
+
+    #[test]
+    fn a_retired_key_verifies_and_does_not_call() {
+        let mut retired = entry("a", 1, 1);
+        retired.keys[0].state = KeyState::Retired;
+        let directory = Directory::new(&[retired]).unwrap();
+        let (a, key) = (NodeId::new("a").unwrap(), NodeKey::from_seed(&[1; 32]));
+        assert!(directory.node(&a).unwrap().is_retired());
+        assert_eq!(directory.sealing_key(&a, key.id()), Some(key.public()));
+        assert_eq!(directory.calling_key(&a, key.id()), None);
+    }
+
+    #[test]
+    fn an_absent_scope_means_nothing() {
+        let mut bare = entry("a", 1, 1);
+        for scope in [&mut bare.replicates, &mut bare.grant, &mut bare.accept, &mut bare.relay] {
+            scope.clear();
+        }
+        let directory = Directory::new(&[bare]).unwrap();
+        let node = directory.nodes().next().unwrap();
+        for scope in [&node.replicates, &node.grant, &node.accept, &node.relay] {
+            assert!(scope.is_empty());
+        }
+    }
+
+    #[test]
+    fn all_faults_are_reported_at_once() {
+        let mut bad = entry("a b", 0, 3);
+        bad.keys[0].id = Some("00".into());
+        bad.grant = vec!["a*".into()];
+        bad.tls_fingerprint = Some("xy".into());
+        let found = faults(&[entry("a", 1, 1), entry("a", 1, 1), bad]);
+        let fields: Vec<_> = found.iter().map(|(entry, field, _)| (*entry, *field)).collect();
+        assert_eq!(
+            fields,
+            [
+                (2, "id"),
+                (2, "url"),
+                (2, "keys"),
+                (3, "id"),
+                (3, "url"),
+                (3, "keys"),
+                (3, "grant"),
+                (3, "tls_fingerprint")
+            ]
+        );
+    }
+
+    #[test]
+    fn keys_are_counted_and_checked() {
+        let mut none = entry("a", 1, 1);
+        none.keys.clear();
+        assert_eq!(
+            faults(&[none]),
+            [(1, "keys", FaultKind::KeyCount { count: 0, limit: KEYS_PER_NODE_MAX })]
+        );
+        let mut twice = entry("a", 1, 1);
+        twice.keys.push(twice.keys[0].clone());
+        let id = NodeKey::from_seed(&[1; 32]).id();
+        assert_eq!(faults(&[twice]), [(1, "keys", FaultKind::DuplicateKey(id))]);
+        let mut weak = entry("a", 1, 1);
+        weak.keys[0].key = format!("ed25519:AQ{}", "A".repeat(41));
+        assert_eq!(faults(&[weak]), [(1, "keys", FaultKind::Key(KeyError::Weak))]);
+    }
+
+    #[test]
+    fn a_mesh_has_a_bound() {
+        let entries: Vec<_> = (0..=NODES_MAX)
+            .map(|n| entry(&format!("n{n}"), 1 + u16::try_from(n).unwrap(), u8::try_from(n).unwrap()))
+            .collect();
+        assert!(Directory::new(&entries[..NODES_MAX]).is_ok());
+        assert_eq!(faults(&entries), [(NODES_MAX + 1, "id", FaultKind::TooMany { limit: NODES_MAX })]);
+    }
+
+    #[test]
+    fn nodes_that_agree_have_one_config_version() {
+        let scope = Scope::everything();
+        let (a, b) = (NodeId::new("a").unwrap(), NodeId::new("b").unwrap());
+        let at_a = Directory::new(&[entry("b", 2, 2)]).unwrap();
+        let at_b = Directory::new(&[entry("a", 1, 1)]).unwrap();
+        let version = at_a.config_version(&a, &scope);
+        assert_eq!(version, at_b.config_version(&b, &scope));
+        assert_ne!(version, at_b.config_version(&b, &Scope::nothing()));
+        assert_ne!(version, Directory::default().config_version(&a, &scope));
+    }
+}
