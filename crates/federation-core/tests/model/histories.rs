@@ -17,7 +17,7 @@ pub(crate) enum Step {
     Lose { index: usize },
     Session { from: At, to: At },
     BeginSession { from: At, to: At },
-    StepSession { index: usize },
+    NextPage { index: usize },
     BreakSession { index: usize },
     Mood { at: At, mood: Mood },
     Tick { at: At, ms: u64 },
@@ -64,7 +64,7 @@ impl Run {
             Step::Lose { index } => mesh.lose(index),
             Step::Session { from, to } => mesh.session(node(from), node(to)),
             Step::BeginSession { from, to } => mesh.begin_session(node(from), node(to)),
-            Step::StepSession { index } => {
+            Step::NextPage { index } => {
                 mesh.step_session(index);
             }
             Step::BreakSession { index } => mesh.break_session(index),
@@ -115,7 +115,7 @@ fn quiet_step() -> impl Strategy<Value = Step> {
         2 => i().prop_map(|index| Step::Lose { index }),
         1 => (i(), i()).prop_map(|(from, to)| Step::Session { from, to }),
         2 => (i(), i()).prop_map(|(from, to)| Step::BeginSession { from, to }),
-        8 => i().prop_map(|index| Step::StepSession { index }),
+        8 => i().prop_map(|index| Step::NextPage { index }),
         1 => i().prop_map(|index| Step::BreakSession { index }),
     ]
 }

@@ -3,6 +3,13 @@
 //!
 //! README.md beside this directory says which rule each test guards.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test says what went wrong by panicking"
+)]
+
 mod counterexamples;
 mod epochs;
 mod group;

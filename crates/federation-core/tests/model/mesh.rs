@@ -118,8 +118,8 @@ impl Mesh {
     pub(crate) fn send(&mut self, dot: &Dot, to: At) -> Result<Admission, Refused> {
         let op = self.made[dot].op.clone();
         match self.moods[to] {
-            Mood::Busy if dot.seq % 2 == 0 => return Err(Refused::ForNow),
-            Mood::Forbidding if dot.seq % 3 == 0 => return Err(Refused::ForGood),
+            Mood::Busy if dot.seq.is_multiple_of(2) => return Err(Refused::ForNow),
+            Mood::Forbidding if dot.seq.is_multiple_of(3) => return Err(Refused::ForGood),
             _ => {}
         }
         let admission = self.replicas[to].admit(op);
