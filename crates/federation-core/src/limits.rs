@@ -52,6 +52,8 @@ pub const CLOCK_RANGES_PER_PAGE_MAX: usize = 32_768;
 pub const GROUP_OPS_MAX: usize = 1_024;
 /// Bytes of ops in one group commit or one page.
 pub const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of ops in one page of a session: small enough that a live page never waits long behind it.
+pub const SESSION_PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of one frame on the wire, header included; more is refused from its length, unread.
 pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes of a frame header: ids, a path and fixed fields.
@@ -95,5 +97,6 @@ pub const BACKOFF_MAX: DurationMs = DurationMs(30_000);
 const _: () = assert!(PAYLOAD_BYTES_MAX + 4 * EMBEDDING_DIM_MAX < OP_BYTES_MAX);
 const _: () = assert!(OP_BYTES_MAX + PROOF_BYTES_MAX + 8 <= GROUP_BYTES_MAX, "any op fits a page");
 const _: () = assert!(GROUP_BYTES_MAX + FRAME_HEADER_BYTES_MAX + 128 * 1024 <= FRAME_BYTES_MAX);
+const _: () = assert!(SESSION_PAGE_BYTES_MAX <= GROUP_BYTES_MAX);
 const _: () = assert!(BACKOFF_MIN.0 < BACKOFF_MAX.0);
 const _: () = assert!(LIVE_LANE_OPS_MAX >= LIVE_PAGES_IN_FLIGHT_MAX * GROUP_OPS_MAX);

@@ -182,6 +182,11 @@ impl Link {
         self.phase
     }
 
+    /// Attempts that failed since the peer last answered.
+    pub fn failed_attempts(&self) -> u32 {
+        self.failed_attempts
+    }
+
     /// Ops in the live lane, waiting or under way.
     pub fn lane_ops(&self) -> usize {
         self.lane.len() + self.in_flight.values().map(Vec::len).sum::<usize>()

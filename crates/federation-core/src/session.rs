@@ -32,10 +32,11 @@ impl SessionSender {
         &self.start
     }
 
-    /// The number of the next page, from 1.
+    /// The number of the next page, from 0.
     pub fn next_page(&mut self) -> u64 {
+        let page = self.pages;
         self.pages += 1;
-        self.pages
+        page
     }
 
     /// Pages sent so far.
@@ -57,6 +58,7 @@ impl SessionSender {
 /// The receiver's end: counts the pages that were durably handled and takes out what it refused itself.
 #[derive(Clone, Debug, Default)]
 pub struct SessionReceiver {
+    /// Numbers of the handled pages, each plus one.
     handled: SeqRanges,
     withheld: VectorClock,
 }
@@ -77,11 +79,11 @@ impl SessionReceiver {
         Self { handled: SeqRanges::new(), withheld: VectorClock::new() }
     }
 
-    /// Page `page`, from 1, is durably handled: each of its ops is applied, had before, or was given to
+    /// Page `page`, from 0, is durably handled: each of its ops is applied, had before, or was given to
     /// [`SessionReceiver::refused`]. A page with an op that could not be read is never handled.
     pub fn handled(&mut self, page: u64) {
-        if let Some(range) = SeqRange::new(page, page) {
-            self.handled.insert_range(range);
+        if let Some(number) = page.checked_add(1) {
+            self.handled.insert(number);
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use federation_core::id::NodeId;
 use federation_core::quorum::policy::WriteLevel;
+use federation_wire::identity::PeerUrl;
 
 /// A node's part in the mesh.
 #[derive(Clone, Debug)]
@@ -30,7 +31,7 @@ pub struct PeerEndpoint {
     /// The node that is to answer there.
     pub id: NodeId,
     /// Its peer URL, for the transport.
-    pub url: String,
+    pub url: PeerUrl,
 }
 
 impl NodeConfig {

@@ -1,0 +1,165 @@
+//! How ops from elsewhere enter: the one way, for pushed and pulled pages alike.
+
+use std::sync::Arc;
+
+use federation_core::decide::{Admission, Change, Received};
+use federation_core::dot::Origin;
+use federation_core::id::{KeyId, LogPosition};
+use federation_core::link::LinkEvent;
+use federation_core::op::{EncodedOp, SealedOp};
+use federation_core::port::store::{Outcome, Request, StoreError};
+use federation_core::session::SessionReceiver;
+use federation_core::vector_clock::VectorClock;
+use federation_wire::keys::PublicKey;
+use federation_wire::seal::{ProofError, ProofVerifier};
+use federation_wire::v1::ack::{AckNote, AckOutcome, OpAck, OpRefusal};
+use federation_wire::v1::delivery::PageOp;
+use federation_wire::v1::op::{op_hash, read_op};
+
+use crate::inner::Inner;
+use crate::peer::Peer;
+use crate::store_call::submit;
+
+/// What became of a page: one entry for each op, in order, all of it durable.
+#[derive(Debug)]
+pub(crate) struct AdmittedPage {
+    pub(crate) acks: Vec<OpAck>,
+    /// Of each refused op, what its writer had seen; none if it could not be read.
+    refused: Vec<(usize, Option<VectorClock>)>,
+    pub(crate) position: LogPosition,
+}
+
+impl AdmittedPage {
+    /// Tells the session that the page belongs to what of it may not be claimed. A page with an op that could not
+    /// be read counts as not handled: nobody knows what would have to be left out.
+    pub(crate) fn account_in(&self, receiver: &mut SessionReceiver, page: u64) {
+        let mut readable = true;
+        for (index, context) in &self.refused {
+            match (self.acks.get(*index).and_then(|ack| ack.dot.as_ref()), context) {
+                (Some(dot), Some(context)) => receiver.refused(dot, context),
+                _ => readable = false,
+            }
+        }
+        if readable {
+            receiver.handled(page);
+        }
+    }
+}
+
+/// Verifies, validates and applies the ops of a page that `sender` delivered, in one group commit, and returns what
+/// became of each once all of it is durable.
+///
+/// # Errors
+/// [`StoreError`]: nothing of the page was applied.
+pub(crate) async fn admit(
+    inner: &Arc<Inner>,
+    sender: &Peer,
+    ops: &[PageOp<'_>],
+) -> Result<AdmittedPage, StoreError> {
+    let mut verifier =
+        ProofVerifier::new(|origin: &Origin, key| inner.gate.sealing_key(&origin.node, key).cloned());
+    let inspected: Vec<_> = ops.iter().map(|op| inspect(inner, op, &mut verifier)).collect();
+    let mut page =
+        AdmittedPage { acks: Vec::new(), refused: Vec::new(), position: inner.snapshot().position };
+    let mut batch = Vec::new();
+    let mut waiting = Vec::new();
+    for (index, inspected) in inspected.into_iter().enumerate() {
+        page.acks.push(inspected.ack);
+        match inspected.received {
+            Some(received) => {
+                waiting.push((index, received.op.context.clone(), received.op.dot.origin.node.clone()));
+                batch.push(Request::Change(Change::Admit(received)));
+            }
+            None => page.refused.push((index, inspected.context)),
+        }
+    }
+    if !batch.is_empty() {
+        let committed = submit(&*inner.store, batch).await?;
+        page.position = committed.position;
+        let mut to_relay = Vec::new();
+        for ((index, context, origin), outcome) in waiting.into_iter().zip(committed.outcomes) {
+            let Outcome::Admitted(admission) = outcome else { continue };
+            let Some(ack) = page.acks.get_mut(index) else { continue };
+            settle(ack, admission);
+            match ack.outcome {
+                AckOutcome::Refused(_) => page.refused.push((index, Some(context))),
+                AckOutcome::Applied => to_relay.push(origin),
+                AckOutcome::Duplicate | AckOutcome::Superseded => {}
+            }
+        }
+        for peer in inner.dialled().filter(|peer| peer.id != sender.id) {
+            if to_relay.iter().any(|origin| *origin != peer.id) {
+                peer.tell(LinkEvent::ForeignApplied);
+            }
+        }
+    }
+    count(inner, &page.acks);
+    Ok(page)
+}
+
+/// An op as checked so far.
+struct Inspected {
+    ack: OpAck,
+    context: Option<VectorClock>,
+    /// What goes to the store; none if the op is refused.
+    received: Option<Received>,
+}
+
+fn inspect<L>(inner: &Inner, page_op: &PageOp<'_>, verifier: &mut ProofVerifier<L>) -> Inspected
+where
+    L: Fn(&Origin, KeyId) -> Option<PublicKey>,
+{
+    let hash = op_hash(page_op.op);
+    let mut ack = OpAck { dot: None, hash, outcome: AckOutcome::Refused(OpRefusal::Malformed), note: None };
+    let Ok(read) = read_op(page_op.op) else { return Inspected { ack, context: None, received: None } };
+    let op = read.op;
+    ack.dot = Some(op.dot.clone());
+    ack.note = read.vector_fault.map(AckNote::from);
+    let refusal = if !inner.gate.knows(&op.dot.origin.node) {
+        Some(OpRefusal::UnknownOrigin)
+    } else if let Err(fault) = verifier.verify(&op.dot.origin, &hash, page_op.proof) {
+        Some(match fault {
+            ProofError::UnknownKey { .. } => OpRefusal::UnknownOrigin,
+            _ => OpRefusal::ProofInvalid,
+        })
+    } else {
+        inner.rules.check(&op).err().map(|violation| {
+            tracing::warn!(dot = %op.dot, slug = violation.slug, "an op breaks the rules of its kind");
+            OpRefusal::RuleViolation
+        })
+    };
+    if let Some(refusal) = refusal {
+        ack.outcome = AckOutcome::Refused(refusal);
+        return Inspected { ack, context: Some(op.context), received: None };
+    }
+    let sealed =
+        SealedOp { op: EncodedOp { bytes: Arc::from(page_op.op), hash }, proof: Arc::from(page_op.proof) };
+    Inspected { ack, context: None, received: Some(Received { op, sealed }) }
+}
+
+fn settle(ack: &mut OpAck, admission: Admission) {
+    ack.outcome = match admission {
+        Admission::Applied { .. } => AckOutcome::Applied,
+        Admission::Duplicate { held } => {
+            ack.hash = held.unwrap_or(ack.hash);
+            AckOutcome::Duplicate
+        }
+        Admission::Superseded => AckOutcome::Superseded,
+        Admission::ClockAhead => AckOutcome::Refused(OpRefusal::ClockAhead),
+        Admission::Equivocation { held } => {
+            ack.hash = held;
+            AckOutcome::Refused(OpRefusal::Equivocation)
+        }
+    };
+}
+
+fn count(inner: &Inner, acks: &[OpAck]) {
+    inner.metrics.with(|counters| {
+        for ack in acks {
+            *counters.admitted.entry(ack.outcome.slug()).or_default() += 1;
+        }
+    });
+    if acks.iter().any(|ack| ack.outcome == AckOutcome::Refused(OpRefusal::Equivocation)) {
+        inner.alarm("equivocation");
+    }
+}

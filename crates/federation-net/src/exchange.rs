@@ -1,0 +1,119 @@
+//! One request to a peer, one answer: sealed, sent, opened, and held against the request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use federation_core::id::BootId;
+use federation_core::quorum::ack_tracker::PeerFailure;
+use federation_wire::frame::{Envelope, Route};
+use federation_wire::slug::Slug;
+use federation_wire::v1::nack::Nack;
+
+use crate::gate::{AnswerFault, OpenedAnswer};
+use crate::inner::Inner;
+use crate::peer::Peer;
+use crate::peer::driver::Active;
+use crate::transport::{Connection, Frames, TransportError};
+
+/// Why a request has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExchangeError {
+    Transport(TransportError),
+    /// No answer in time.
+    TimedOut,
+    /// The connection was given up meanwhile.
+    Stopped,
+    /// The peer refused the request.
+    Nack(Slug),
+    /// The peer has another boot than the one named.
+    WrongBoot(BootId),
+    /// What came is no answer of the peer to this request.
+    Invalid,
+}
+
+impl ExchangeError {
+    /// What it means for the writes that wait for the peer.
+    pub(crate) fn failure(self) -> PeerFailure {
+        match self {
+            Self::Transport(TransportError::Unreachable) => PeerFailure::Unreachable,
+            Self::Transport(TransportError::ConnectionLost) | Self::Stopped => PeerFailure::ConnectionLost,
+            Self::TimedOut => PeerFailure::TimedOut,
+            Self::Transport(TransportError::Refused { .. } | TransportError::Malformed)
+            | Self::Nack(_)
+            | Self::WrongBoot(_)
+            | Self::Invalid => PeerFailure::RequestRefused,
+        }
+    }
+}
+
+impl From<AnswerFault> for ExchangeError {
+    fn from(fault: AnswerFault) -> Self {
+        match fault {
+            AnswerFault::Nack(Nack { slug: Slug::WrongBoot, current_boot: Some(boot), .. }) => {
+                Self::WrongBoot(boot)
+            }
+            AnswerFault::Nack(nack) => Self::Nack(nack.slug),
+            AnswerFault::Invalid(_) => Self::Invalid,
+        }
+    }
+}
+
+/// Sends a request on a connection that is up and waits up to `patience` for its one answer.
+pub(crate) async fn exchange(
+    inner: &Inner,
+    peer: &Peer,
+    active: &Active,
+    route: Route,
+    body: &[u8],
+    patience: Duration,
+) -> Result<OpenedAnswer, ExchangeError> {
+    tokio::select! {
+        biased;
+        () = active.stop.cancelled() => Err(ExchangeError::Stopped),
+        answer = exchange_on(inner, peer, &active.connection, active.boot, route, body, patience) => answer,
+    }
+}
+
+/// As [`exchange`], on a bare connection, to the boot named.
+pub(crate) async fn exchange_on(
+    inner: &Inner,
+    peer: &Peer,
+    connection: &Arc<dyn Connection>,
+    boot: BootId,
+    route: Route,
+    body: &[u8],
+    patience: Duration,
+) -> Result<OpenedAnswer, ExchangeError> {
+    let call = async {
+        let (request, mut frames) = start(inner, peer, connection, boot, route, body).await?;
+        next(inner, &request, &mut frames).await?.ok_or(ExchangeError::Invalid)
+    };
+    tokio::time::timeout(patience, call).await.unwrap_or(Err(ExchangeError::TimedOut))
+}
+
+/// Sends a request whose answer is a stream of frames.
+pub(crate) async fn start(
+    inner: &Inner,
+    peer: &Peer,
+    connection: &Arc<dyn Connection>,
+    boot: BootId,
+    route: Route,
+    body: &[u8],
+) -> Result<(Envelope, Frames), ExchangeError> {
+    let (frame, request) = inner.gate.seal_request(&peer.id, boot, route, body);
+    let frames = connection.call(route, frame).await.map_err(ExchangeError::Transport)?;
+    Ok((request, frames))
+}
+
+/// The next frame of an answer, opened; none at its end.
+pub(crate) async fn next(
+    inner: &Inner,
+    request: &Envelope,
+    frames: &mut Frames,
+) -> Result<Option<OpenedAnswer>, ExchangeError> {
+    match frames.next().await {
+        None => Ok(None),
+        Some(Err(error)) => Err(ExchangeError::Transport(error)),
+        Some(Ok(bytes)) => Ok(Some(inner.gate.open_answer(request, &bytes)?)),
+    }
+}

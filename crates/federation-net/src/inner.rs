@@ -1,0 +1,137 @@
+//! What the parts of a node share.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use federation_core::coordinator::{Coordinator, Settled};
+use federation_core::dot::Dot;
+use federation_core::id::{BootId, NodeId};
+use federation_core::port::clock::WallClock;
+use federation_core::port::rules::RecordRules;
+use federation_core::port::store::{Facts, Health, ReplicaStore, Snapshot};
+use federation_core::rejoin::{DrainedPeer, drains_needed, may_serve};
+use federation_core::time::MonoMs;
+use tokio::sync::{Notify, OnceCell, oneshot};
+use tokio::time::Instant;
+
+use crate::config::NodeConfig;
+use crate::gate::Gate;
+use crate::metrics::NetMetrics;
+use crate::peer::Peer;
+use crate::status::Readiness;
+use crate::tasks::Tasks;
+use crate::transport::Transport;
+
+/// What the parts of a node share. One per node, behind an `Arc`.
+pub(crate) struct Inner {
+    pub(crate) config: NodeConfig,
+    /// Nodes that must hold a write, by the operator's setting.
+    pub(crate) w: usize,
+    pub(crate) boot: BootId,
+    pub(crate) store: Arc<dyn ReplicaStore>,
+    pub(crate) rules: Arc<dyn RecordRules>,
+    pub(crate) wall: Arc<dyn WallClock>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) gate: Gate,
+    /// Every enrolled peer, dialled or not.
+    pub(crate) peers: BTreeMap<NodeId, Arc<Peer>>,
+    pub(crate) open_writes: Mutex<OpenWrites>,
+    pub(crate) epoch: OnceCell<()>,
+    /// Told at every hello that was learned from.
+    pub(crate) hello_learned: Notify,
+    pub(crate) metrics: NetMetrics,
+    pub(crate) started: Instant,
+    pub(crate) tasks: Tasks,
+}
+
+/// The writes whose quorum is open, and who waits for each.
+#[derive(Debug, Default)]
+pub(crate) struct OpenWrites {
+    pub(crate) coordinator: Coordinator,
+    pub(crate) waiting: BTreeMap<Dot, oneshot::Sender<Settled>>,
+}
+
+impl Inner {
+    /// Milliseconds since the node started.
+    pub(crate) fn now(&self) -> MonoMs {
+        MonoMs(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// State as of the last group commit.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.store.snapshot()
+    }
+
+    /// Nodes that count, this one included.
+    pub(crate) fn n(&self) -> usize {
+        self.config.peers.len() + 1
+    }
+
+    /// The enrolled peer of that name.
+    pub(crate) fn peer(&self, node: &NodeId) -> Option<&Arc<Peer>> {
+        self.peers.get(node)
+    }
+
+    /// The peers that are dialled.
+    pub(crate) fn dialled(&self) -> impl Iterator<Item = &Arc<Peer>> {
+        self.peers.values().filter(|peer| peer.endpoint.is_some())
+    }
+
+    /// Whether clients are served.
+    pub(crate) fn readiness(&self) -> Readiness {
+        if self.tasks.stop().is_cancelled() {
+            return Readiness::Stopping;
+        }
+        let snapshot = self.snapshot();
+        if snapshot.health != Health::Writable {
+            return Readiness::Store(snapshot.health);
+        }
+        match &snapshot.facts.rebootstrap {
+            Some(rebootstrap) => Readiness::CatchingUp {
+                drained: rebootstrap.drained.len(),
+                needed: drains_needed(self.n(), self.w),
+            },
+            None => Readiness::Ready,
+        }
+    }
+
+    /// Whether enough peers have been drained for a re-bootstrap to end.
+    pub(crate) fn rebootstrap_done(&self, facts: &Facts) -> bool {
+        let Some(rebootstrap) = &facts.rebootstrap else { return false };
+        let drained = rebootstrap.drained.iter().filter_map(|id| self.peer(id)).map(|peer| {
+            if peer.state().rebootstrapping { DrainedPeer::Rebootstrapping } else { DrainedPeer::Whole }
+        });
+        may_serve(self.n(), self.w, drained)
+    }
+
+    /// Changes the open writes and answers those that are settled by it.
+    pub(crate) fn with_open_writes(&self, change: impl FnOnce(&mut OpenWrites, MonoMs, &mut Vec<Settled>)) {
+        let mut settled = Vec::new();
+        let now = self.now();
+        let mut answers = Vec::new();
+        {
+            let mut open = lock(&self.open_writes);
+            change(&mut open, now, &mut settled);
+            for write in settled {
+                if let Some(waiting) = open.waiting.remove(&write.dot) {
+                    answers.push((waiting, write));
+                }
+            }
+        }
+        for (waiting, write) in answers {
+            // A caller that has gone away is no error: delivery goes on without it.
+            drop(waiting.send(write));
+        }
+    }
+
+    /// Counts and logs something that must not happen.
+    pub(crate) fn alarm(&self, what: &'static str) {
+        self.metrics.with(|counters| *counters.alarms.entry(what).or_default() += 1);
+        tracing::error!(alarm = what, "something happened that must not");
+    }
+}
+
+/// Locks; a holder that panicked leaves state that its invariants still describe, and the node is going down.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,315 @@
+//! A node: its store, its peers, its clients' writes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use federation_core::decide::Mutation;
+use federation_core::dot::Dot;
+use federation_core::id::{BootId, Kind, NodeId, RecordId, RecordKey};
+use federation_core::limits::LIVE_LANE_OPS_MAX;
+use federation_core::port::clock::WallClock;
+use federation_core::port::rules::RecordRules;
+use federation_core::port::store::{ListPage, ListQuery, RecordRead, ReplicaStore, StateHash, StoreError};
+use federation_core::quorum::policy::WriteLevel;
+use federation_wire::frame::Route;
+use federation_wire::identity::Directory;
+use federation_wire::keys::NodeKey;
+use tokio::sync::{Notify, OnceCell, mpsc};
+use tokio::time::Instant;
+
+use crate::config::NodeConfig;
+use crate::error::{ReadError, StartError, WriteError};
+use crate::gate::Gate;
+use crate::inner::{Inner, OpenWrites, lock};
+use crate::metrics::{NetCounters, NetMetrics};
+use crate::peer::driver;
+use crate::peer::hello::own_store;
+use crate::peer::pull::end_rebootstrap_if_done;
+use crate::peer::{Peer, PeerMessage};
+use crate::server::serve;
+use crate::status::{NodeStatus, OpAtPeer, OpStatus, PeerStatus, Readiness};
+use crate::store_call::query;
+use crate::tasks::Tasks;
+use crate::transport::{Answer, BoxFuture, PeerService, Transport};
+use crate::write::{WriteReceipt, write};
+
+/// Messages that wait for a link's task: a full live lane, and room for the rest.
+const LINK_MESSAGES_MAX: usize = LIVE_LANE_OPS_MAX + 1_024;
+/// How often writes whose caller has gone away are looked for.
+const SWEEP: Duration = Duration::from_millis(250);
+
+/// A node. Cheap to clone; all clones are the same node, which runs until [`Node::shutdown`].
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+/// What a node is given of the world.
+pub struct Ports {
+    /// Durable state.
+    pub store: Arc<dyn ReplicaStore>,
+    /// The key that signs frames: the same that seals ops.
+    pub key: Arc<NodeKey>,
+    /// Who is enrolled, without this node.
+    pub directory: Directory,
+    /// What a valid record is.
+    pub rules: Arc<dyn RecordRules>,
+    /// The time.
+    pub wall: Arc<dyn WallClock>,
+    /// The way to the peers.
+    pub transport: Arc<dyn Transport>,
+    /// Drawn for this start; the store was opened with the same.
+    pub boot: BootId,
+    /// Seeds nonces and jitter: random in production.
+    pub seed: u64,
+}
+
+impl Node {
+    /// Starts a node on the current tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing was started.
+    pub fn start(config: NodeConfig, ports: Ports) -> Result<Self, StartError> {
+        let n = config.peers.len() + 1;
+        let w = config.write_level.needed(n);
+        if w < 1 || w > n {
+            return Err(StartError::Quorum { w, n });
+        }
+        let (peers, links) = peers(&config, &ports.directory)?;
+        let gate = Gate::new(
+            config.node.clone(),
+            ports.boot,
+            ports.key,
+            ports.directory,
+            Arc::clone(&ports.wall),
+            ports.seed,
+        );
+        let inner = Arc::new(Inner {
+            config,
+            w,
+            boot: ports.boot,
+            store: ports.store,
+            rules: ports.rules,
+            wall: ports.wall,
+            transport: ports.transport,
+            gate,
+            peers,
+            open_writes: Mutex::new(OpenWrites::default()),
+            epoch: OnceCell::new(),
+            hello_learned: Notify::new(),
+            metrics: NetMetrics::default(),
+            started: Instant::now(),
+            tasks: Tasks::new(),
+        });
+        for (peer, messages) in links {
+            inner.tasks.spawn("link", driver::run(Arc::clone(&inner), peer, messages));
+        }
+        inner.tasks.spawn("sweep", sweep(Arc::clone(&inner)));
+        Ok(Self { inner })
+    }
+
+    /// Writes: commits here, fans out, and returns once the quorum is certain.
+    ///
+    /// `level` raises what the operator set, and never lowers it.
+    ///
+    /// # Errors
+    /// [`WriteError`]. Only with [`WriteError::QuorumNotMet`] was anything written.
+    ///
+    /// # Cancel safety
+    /// Dropped after the call has begun, the write may be committed, and is then delivered like any other.
+    pub async fn write(
+        &self,
+        mutation: Mutation,
+        level: Option<WriteLevel>,
+    ) -> Result<WriteReceipt, WriteError> {
+        write(&self.inner, mutation, level).await
+    }
+
+    /// The live versions of a record, as this node has them.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn read(&self, key: RecordKey) -> Result<RecordRead, ReadError> {
+        self.ask(|store, done| store.read(key, done)).await
+    }
+
+    /// The keys with live versions of this kind and id, in any namespace.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn keys_of(&self, kind: Kind, id: RecordId) -> Result<Vec<RecordKey>, ReadError> {
+        self.ask(|store, done| store.keys_of(kind, id, done)).await
+    }
+
+    /// A page of visible records, as this node has them.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn list(&self, wanted: ListQuery) -> Result<ListPage, ReadError> {
+        self.ask(|store, done| store.list(wanted, done)).await
+    }
+
+    /// Hash over all live state: equal on nodes that hold the same. Reads the whole index.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn state_hash(&self) -> Result<StateHash, StoreError> {
+        query(&self.inner.store, ReplicaStore::state_hash).await
+    }
+
+    /// Which nodes hold an op.
+    pub fn op_status(&self, dot: &Dot) -> OpStatus {
+        let snapshot = self.inner.snapshot();
+        let peers = self.inner.dialled().map(|peer| {
+            let refused =
+                snapshot.facts.dead_letters.get(&peer.id).is_some_and(|dead| dead.contains_key(dot));
+            let at_peer = if peer.state().clock.contains(dot) {
+                OpAtPeer::Held
+            } else if refused {
+                OpAtPeer::Refused
+            } else {
+                OpAtPeer::Pending
+            };
+            (peer.id.clone(), at_peer)
+        });
+        OpStatus { dot: dot.clone(), here: snapshot.clock.contains(dot), peers: peers.collect() }
+    }
+
+    /// The node's state as of now.
+    pub fn status(&self) -> NodeStatus {
+        let inner = &self.inner;
+        let snapshot = inner.snapshot();
+        NodeStatus {
+            node: inner.config.node.clone(),
+            boot: inner.boot,
+            store: own_store(&snapshot),
+            origin: inner
+                .epoch
+                .initialized()
+                .then(|| snapshot.facts.own_origin(&inner.config.node))
+                .flatten(),
+            n: inner.n(),
+            w: inner.w,
+            readiness: inner.readiness(),
+            clock: snapshot.clock.clone(),
+            position: snapshot.position,
+            open_writes: lock(&inner.open_writes).coordinator.open_writes(),
+            peers: inner.dialled().filter_map(|peer| peer_status(peer, &snapshot.clock)).collect(),
+        }
+    }
+
+    /// Whether clients are served.
+    pub fn readiness(&self) -> Readiness {
+        self.inner.readiness()
+    }
+
+    /// Everything counted since the start.
+    pub fn metrics(&self) -> NetCounters {
+        self.inner.metrics.counters()
+    }
+
+    /// Resolves with the name of the first internal task that panicked. The process is then to end.
+    pub async fn failed(&self) -> &'static str {
+        self.inner.tasks.failed().await
+    }
+
+    /// Stops: no new write is taken, open ones get up to `grace` to be settled, then every task ends.
+    /// The store stays open for whoever owns it.
+    pub async fn shutdown(&self, grace: Duration) {
+        let deadline = Instant::now() + grace;
+        while lock(&self.inner.open_writes).coordinator.open_writes() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.inner.tasks.shutdown().await;
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&dyn ReplicaStore, federation_core::port::store::Done<Result<T, StoreError>>),
+    ) -> Result<T, ReadError> {
+        match self.inner.readiness() {
+            // A store that takes no writes still answers reads.
+            Readiness::Ready | Readiness::Store(_) => {}
+            readiness => return Err(ReadError::NotServing(readiness)),
+        }
+        query(&self.inner.store, ask).await.map_err(ReadError::Store)
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("node", &self.inner.config.node).finish_non_exhaustive()
+    }
+}
+
+impl PeerService for Node {
+    fn call(&self, route: Route, frame: Bytes) -> BoxFuture<'static, Answer> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move { serve(&inner, route, &frame).await })
+    }
+}
+
+type Links = Vec<(Arc<Peer>, mpsc::Receiver<PeerMessage>)>;
+
+fn peers(
+    config: &NodeConfig,
+    directory: &Directory,
+) -> Result<(BTreeMap<NodeId, Arc<Peer>>, Links), StartError> {
+    let mut peers = BTreeMap::new();
+    let mut links = Vec::new();
+    for endpoint in &config.peers {
+        let node = endpoint.id.clone();
+        if node == config.node {
+            return Err(StartError::SelfPeer { node });
+        }
+        if directory.node(&node).is_none() {
+            return Err(StartError::NotEnrolled { node });
+        }
+        let (sender, receiver) = mpsc::channel(LINK_MESSAGES_MAX);
+        let peer = Arc::new(Peer::new(node.clone(), Some((endpoint.clone(), sender))));
+        links.push((Arc::clone(&peer), receiver));
+        if peers.insert(node.clone(), peer).is_some() {
+            return Err(StartError::DuplicatePeer { node });
+        }
+    }
+    for enrolled in directory.nodes() {
+        if enrolled.id != config.node && !peers.contains_key(&enrolled.id) && !enrolled.is_retired() {
+            peers.insert(enrolled.id.clone(), Arc::new(Peer::new(enrolled.id.clone(), None)));
+        }
+    }
+    Ok((peers, links))
+}
+
+fn peer_status(peer: &Peer, clock: &federation_core::node_clock::NodeClock) -> Option<PeerStatus> {
+    let url = peer.endpoint.as_ref()?.url.to_string();
+    let state = peer.state();
+    Some(PeerStatus {
+        id: peer.id.clone(),
+        url,
+        state: state.link.state,
+        boot: state.hello.map(|hello| hello.boot),
+        store: state.hello.map(|hello| hello.store),
+        backlog_ops: clock.minus(&state.clock).dot_count(),
+        live_lane_ops: state.link.lane_ops,
+        session: state.link.session,
+        last_error: state.link.last_error,
+        must_rebootstrap: state.verdict.map(federation_wire::v1::hello::RebootstrapReason::slug),
+        clock_skew_ms: state.hello.map(|hello| hello.skew_ms),
+    })
+}
+
+/// Settles writes whose caller has gone away, and ends a re-bootstrap that waits for nobody.
+async fn sweep(inner: Arc<Inner>) {
+    let stop = inner.tasks.stop().clone();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SWEEP) => {}
+        }
+        inner.with_open_writes(|open, now, out| open.coordinator.tick(now, out));
+        end_rebootstrap_if_done(&inner).await;
+    }
+}

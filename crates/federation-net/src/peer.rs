@@ -1,0 +1,178 @@
+//! What a node knows of a peer, and its way to it.
+
+pub(crate) mod driver;
+pub(crate) mod hello;
+pub(crate) mod pull;
+pub(crate) mod push;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use federation_core::dot::Dot;
+use federation_core::id::{BootId, NodeId, OpHash, StoreId};
+use federation_core::link::LinkEvent;
+use federation_core::node_clock::NodeClock;
+use federation_core::port::store::Written;
+use federation_core::session::SessionReceiver;
+use federation_wire::v1::clock_page::ClockAssembly;
+use federation_wire::v1::hello::RebootstrapReason;
+use tokio::sync::mpsc;
+
+use crate::config::PeerEndpoint;
+use crate::inner::lock;
+use crate::status::LinkState;
+
+/// An enrolled peer.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) id: NodeId,
+    /// Where it is dialled; none: enrolled as a caller and an origin only.
+    pub(crate) endpoint: Option<PeerEndpoint>,
+    state: Mutex<PeerState>,
+    /// To the link's task; none if the peer is not dialled.
+    messages: Option<mpsc::Sender<PeerMessage>>,
+    overflowed: AtomicBool,
+    /// Whether a session delivers to the peer, by push or as the answer to its pull: one at a time.
+    delivering: AtomicBool,
+}
+
+/// What the node tells a link.
+#[derive(Debug)]
+pub(crate) enum PeerMessage {
+    /// An own op is durable here.
+    Op(Arc<Written>),
+    /// Anything else.
+    Event(LinkEvent),
+}
+
+/// What is known of a peer, in this boot of this node.
+#[derive(Debug, Default)]
+pub(crate) struct PeerState {
+    /// What it said in its last hello; none before the first.
+    pub(crate) hello: Option<PeerHello>,
+    /// Its clock: of the hello, joined with what it acked and sent since.
+    pub(crate) clock: NodeClock,
+    /// Whether it says that it re-bootstraps.
+    pub(crate) rebootstrapping: bool,
+    /// Why it must re-bootstrap before anything is taken from it.
+    pub(crate) verdict: Option<RebootstrapReason>,
+    /// Its clock as far as it has come, if it takes several hellos.
+    pub(crate) assembly: ClockAssembly,
+    /// The session that it delivers.
+    pub(crate) receiving: Option<Receiving>,
+    /// For status.
+    pub(crate) link: LinkReport,
+}
+
+/// What a peer said of itself in its last hello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PeerHello {
+    pub(crate) boot: BootId,
+    pub(crate) store: StoreId,
+    pub(crate) skew_ms: i64,
+}
+
+/// A session that a peer delivers.
+#[derive(Debug)]
+pub(crate) struct Receiving {
+    pub(crate) boot: BootId,
+    pub(crate) session: u64,
+    pub(crate) receiver: SessionReceiver,
+}
+
+/// What the link's task tells of itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LinkReport {
+    pub(crate) state: LinkState,
+    pub(crate) lane_ops: usize,
+    pub(crate) session: bool,
+    pub(crate) last_error: Option<&'static str>,
+}
+
+impl Default for LinkReport {
+    fn default() -> Self {
+        Self { state: LinkState::Connecting, lane_ops: 0, session: false, last_error: None }
+    }
+}
+
+impl Peer {
+    pub(crate) fn new(id: NodeId, dialled: Option<(PeerEndpoint, mpsc::Sender<PeerMessage>)>) -> Self {
+        let (endpoint, messages) = dialled.unzip();
+        Self {
+            id,
+            endpoint,
+            state: Mutex::default(),
+            messages,
+            overflowed: AtomicBool::new(false),
+            delivering: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, PeerState> {
+        lock(&self.state)
+    }
+
+    /// Hands a new own op to the link. Without room a session delivers it: nothing is lost, nobody waits.
+    pub(crate) fn offer(&self, op: &Arc<Written>) {
+        self.send(PeerMessage::Op(Arc::clone(op)));
+    }
+
+    /// Tells the link something.
+    pub(crate) fn tell(&self, event: LinkEvent) {
+        self.send(PeerMessage::Event(event));
+    }
+
+    fn send(&self, message: PeerMessage) {
+        if let Some(messages) = &self.messages
+            && messages.try_send(message).is_err()
+        {
+            self.overflowed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether events were lost since the last call.
+    pub(crate) fn take_overflow(&self) -> bool {
+        self.overflowed.swap(false, Ordering::AcqRel)
+    }
+
+    /// The right to deliver a session to this peer; none while another one does.
+    pub(crate) fn begin_delivering(self: &Arc<Self>) -> Option<Delivering> {
+        let free = self.delivering.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire);
+        free.is_ok().then(|| Delivering(Arc::clone(self)))
+    }
+
+    /// The peer holds these ops, as it said in `boot`.
+    pub(crate) fn holds(&self, boot: BootId, dots: &[Dot]) {
+        let mut state = self.state();
+        if state.hello.is_some_and(|hello| hello.boot == boot) {
+            for dot in dots {
+                state.clock.insert(dot);
+            }
+        }
+    }
+
+    /// The peer took a claim into its clock, in `boot`.
+    pub(crate) fn learns(&self, boot: BootId, claimed: &NodeClock) {
+        let mut state = self.state();
+        if state.hello.is_some_and(|hello| hello.boot == boot) {
+            state.clock.join(claimed);
+        }
+    }
+}
+
+/// The right to deliver a session to a peer, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Delivering(Arc<Peer>);
+
+impl Drop for Delivering {
+    fn drop(&mut self) {
+        self.0.delivering.store(false, Ordering::Release);
+    }
+}
+
+/// An op as named in a page: what an answer must match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SentOp {
+    pub(crate) dot: Dot,
+    pub(crate) hash: OpHash,
+}

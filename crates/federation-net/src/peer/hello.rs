@@ -1,0 +1,310 @@
+//! Hello: who are you, what do you have. Teaches both sides.
+
+use std::sync::Arc;
+
+use federation_core::dot::Dot;
+use federation_core::id::{BootId, StoreId};
+use federation_core::link::LinkEvent;
+use federation_core::node_clock::NodeClock;
+use federation_core::port::store::{Fact, PeerFact, Request, Snapshot};
+use federation_core::quorum::ack_tracker::PeerFailure;
+use federation_core::rejoin::{Rollback, Standing, judge};
+use federation_core::scope::Scope;
+use federation_core::time::WallMs;
+use federation_wire::frame::Route;
+use federation_wire::slug::Slug;
+use federation_wire::v1::clock_page::{ClockAssembly, ClockPage};
+use federation_wire::v1::hello::{Hello, HelloAnswer, PeerLimits, RebootstrapReason, Versions};
+
+use super::driver::Active;
+use super::{Peer, PeerHello};
+use crate::exchange::{ExchangeError, exchange_on};
+use crate::inner::Inner;
+use crate::store_call::submit_one;
+use crate::transport::Connection;
+
+/// Hellos in one conversation: clocks of this many pages, and two that only learn the boot.
+const HELLOS_MAX: usize = 66;
+/// How long ops may be on their way before a difference of the clocks counts as one.
+const RECHECK: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// What a hello came to.
+pub(crate) struct HelloOutcome {
+    pub(crate) connection: Arc<dyn Connection>,
+    /// The boot that answered.
+    pub(crate) boot: BootId,
+    /// The peer lacks something that this node had when it said hello.
+    pub(crate) lacks: bool,
+    /// The peer has something that this node lacks, or must be drained.
+    pub(crate) offers: bool,
+}
+
+/// Says hello, connecting first if there is no connection, and compares the clocks.
+pub(crate) async fn say_hello(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    active: Option<Active>,
+) -> Result<HelloOutcome, PeerFailure> {
+    let Some(endpoint) = &peer.endpoint else { return Err(PeerFailure::Abandoned) };
+    let is_fresh = active.is_none();
+    let (connection, mut boot) = if let Some(active) = active {
+        (active.connection, active.boot)
+    } else {
+        let connect = inner.transport.connect(endpoint);
+        let connected = tokio::time::timeout(inner.config.ack_timeout, connect).await;
+        let connection = connected.map_err(|_| PeerFailure::TimedOut)?;
+        (connection.map_err(|error| ExchangeError::Transport(error).failure())?, BootId(0))
+    };
+    let mine = inner.snapshot().clock.clone();
+    let converse = |boot| converse(inner, peer, &connection, boot);
+    let theirs;
+    (boot, theirs) = converse(boot).await.map_err(|error| failure(peer, error))?;
+    let (mut lacks, mut offers) = compare(inner, peer, &mine, &theirs, &theirs);
+    if !is_fresh && (lacks || offers) {
+        // What was on its way a moment ago may have arrived: only what is still missing needs a session.
+        tokio::time::sleep(RECHECK).await;
+        let later;
+        (boot, later) = converse(boot).await.map_err(|error| failure(peer, error))?;
+        (lacks, offers) = compare(inner, peer, &mine, &later, &theirs);
+    }
+    Ok(HelloOutcome { connection, boot, lacks, offers })
+}
+
+/// Whether the peer lacks something of `mine`, and this node something of `offered`.
+fn compare(
+    inner: &Inner,
+    peer: &Peer,
+    mine: &NodeClock,
+    theirs: &NodeClock,
+    offered: &NodeClock,
+) -> (bool, bool) {
+    let snapshot = inner.snapshot();
+    let must_drain =
+        snapshot.facts.rebootstrap.as_ref().is_some_and(|under_way| !under_way.drained.contains(&peer.id));
+    (!theirs.contains_all(mine), must_drain || !snapshot.clock.contains_all(offered))
+}
+
+fn failure(peer: &Peer, error: ExchangeError) -> PeerFailure {
+    if let ExchangeError::Nack(slug) = error {
+        tracing::warn!(peer = %peer.id, slug = slug.as_str(), "the peer refused hello");
+    }
+    error.failure()
+}
+
+/// Exchanges hellos until both sides have the other's whole clock. Gives the boot that answered and its clock.
+async fn converse(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    connection: &Arc<dyn Connection>,
+    mut boot: BootId,
+) -> Result<(BootId, NodeClock), ExchangeError> {
+    let mut own_after: Option<Dot> = None;
+    let mut assembly = ClockAssembly::new();
+    let mut theirs = None;
+    for _ in 0..HELLOS_MAX {
+        let snapshot = inner.snapshot();
+        // Remembered before asking: a position that an ack brings meanwhile is no sign of a rollback.
+        let remembered = snapshot.facts.peers.get(&peer.id).copied();
+        let hello = hello_to(inner, peer, &snapshot, own_after.as_ref(), assembly.next().cloned());
+        let own_next = hello.clock.next.clone();
+        let body = hello.to_bytes();
+        let patience = inner.config.ack_timeout;
+        let answer = match exchange_on(inner, peer, connection, boot, Route::Hello, &body, patience).await {
+            Err(ExchangeError::WrongBoot(current)) if current != boot => {
+                boot = current;
+                continue;
+            }
+            other => other?,
+        };
+        let said = HelloAnswer::from_bytes(&answer.body).map_err(|_| ExchangeError::Invalid)?;
+        if answer.envelope.sender_boot != boot || said.hello.boot != boot || said.hello.node != peer.id {
+            return Err(ExchangeError::Invalid);
+        }
+        let whole = match theirs {
+            Some(_) => None,
+            None => assembly.add(said.hello.clock.clone()).map_err(|_| ExchangeError::Invalid)?,
+        };
+        learn(inner, peer, &said.hello, remembered, whole.as_ref(), answer.envelope.sent_at)
+            .await
+            .map_err(ExchangeError::Nack)?;
+        theirs = theirs.or(whole);
+        own_after = own_next;
+        if own_after.is_none()
+            && let Some(theirs) = theirs
+        {
+            return Ok((boot, theirs));
+        }
+    }
+    Err(ExchangeError::Invalid)
+}
+
+/// Answers a hello.
+///
+/// # Errors
+/// The slug to refuse it with.
+pub(crate) async fn answer_hello(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    sender_boot: BootId,
+    sent_at: WallMs,
+    hello: &Hello,
+) -> Result<HelloAnswer, Slug> {
+    if hello.node != peer.id || hello.boot != sender_boot {
+        return Err(Slug::Malformed);
+    }
+    if Versions::SPOKEN.common(hello.versions).is_none() {
+        return Err(Slug::UnsupportedVersion);
+    }
+    let remembered = inner.snapshot().facts.peers.get(&peer.id).copied();
+    // A hello that was overtaken by the answer to one of ours, which was said later: no rollback, to be said again.
+    if let Standing::RolledBack(Rollback::BehindWithinBoot { .. }) =
+        judge(remembered.as_ref(), &hello.claim())
+    {
+        return Err(Slug::Stale);
+    }
+    let whole = {
+        let mut state = peer.state();
+        state.assembly.add(hello.clock.clone()).map_err(|_| Slug::Malformed)?
+    };
+    let is_new_boot = peer.state().hello.is_none_or(|known| known.boot != hello.boot);
+    learn(inner, peer, hello, remembered, whole.as_ref(), sent_at).await?;
+    peer.tell(LinkEvent::Contact);
+    if is_new_boot {
+        peer.tell(LinkEvent::Resync);
+    }
+    let snapshot = inner.snapshot();
+    let own = hello_to(inner, peer, &snapshot, hello.clock_wanted_after.as_ref(), None);
+    Ok(HelloAnswer { hello: own, granted: Scope::everything() })
+}
+
+/// What this node says of itself to `peer`, with the page of its clock behind `after`.
+fn hello_to(
+    inner: &Inner,
+    peer: &Peer,
+    snapshot: &Snapshot,
+    after: Option<&Dot>,
+    clock_wanted_after: Option<Dot>,
+) -> Hello {
+    let facts = &snapshot.facts;
+    Hello {
+        node: inner.config.node.clone(),
+        store: own_store(snapshot),
+        boot: inner.boot,
+        boots: facts.boots.clone(),
+        versions: Versions::SPOKEN,
+        limits: PeerLimits::OWN,
+        config_version: inner.gate.config_version(),
+        replica_scope: Scope::everything(),
+        rebootstrapping: facts.rebootstrap.is_some(),
+        must_rebootstrap: peer.state().verdict,
+        position: snapshot.position,
+        clock: ClockPage::of(&snapshot.clock, after),
+        clock_wanted_after,
+        remembers: facts.peers.get(&peer.id).copied(),
+    }
+}
+
+pub(crate) fn own_store(snapshot: &Snapshot) -> StoreId {
+    snapshot.facts.store.unwrap_or(StoreId { created_ms: 0, random: 0 })
+}
+
+/// Learns from what a peer says of itself; durable where it must be before anything is answered.
+async fn learn(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    hello: &Hello,
+    remembered: Option<PeerFact>,
+    clock: Option<&NodeClock>,
+    sent_at: WallMs,
+) -> Result<(), Slug> {
+    let verdict = verdict_on(inner, hello, remembered, clock);
+    if let Some(reason) = verdict
+        && peer.state().verdict != Some(reason)
+    {
+        tracing::error!(peer = %peer.id, reason = reason.slug(), "the peer must re-bootstrap");
+        inner.alarm("peer_must_rebootstrap");
+    }
+    let seen = PeerFact { store: hello.store, boot: hello.boot, position: hello.position };
+    let is_news = remembered.is_none_or(|known| {
+        (known.store, known.boot) != (seen.store, seen.boot) || known.position < seen.position
+    });
+    if verdict.is_none() && is_news {
+        // Queued behind the pages that came from the peer's earlier boot: the clock that goes back has them.
+        submit_one(&*inner.store, Request::Remember(Fact::Peer(peer.id.clone(), seen)))
+            .await
+            .map_err(|_| Slug::Busy)?;
+    }
+    {
+        let mut state = peer.state();
+        let is_same_boot = state.hello.is_some_and(|known| known.boot == hello.boot);
+        match clock {
+            Some(clock) if is_same_boot => state.clock.join(clock),
+            Some(clock) => state.clock = clock.clone(),
+            None if is_same_boot => {}
+            None => state.clock = NodeClock::new(),
+        }
+        state.verdict = verdict;
+        state.rebootstrapping = hello.rebootstrapping;
+        state.hello = Some(PeerHello {
+            boot: hello.boot,
+            store: hello.store,
+            skew_ms: skew_ms(sent_at, inner.wall.now()),
+        });
+    }
+    inner.hello_learned.notify_waiters();
+    heed(inner, peer, hello).await
+}
+
+/// Why the peer must re-bootstrap, as this node sees it.
+fn verdict_on(
+    inner: &Inner,
+    hello: &Hello,
+    remembered: Option<PeerFact>,
+    clock: Option<&NodeClock>,
+) -> Option<RebootstrapReason> {
+    let facts = &inner.snapshot().facts;
+    match judge(remembered.as_ref(), &hello.claim()) {
+        Standing::RolledBack(rollback) => Some(RebootstrapReason::from(rollback)),
+        Standing::New => {
+            let holds_data = clock.is_some_and(|clock| !clock.is_empty());
+            let may_judge = facts.rebootstrap.is_none() && !facts.pristine;
+            (holds_data && may_judge && !hello.rebootstrapping).then_some(RebootstrapReason::NoHistory)
+        }
+        Standing::Known | Standing::NewStore => None,
+    }
+}
+
+/// Heeds what the peer says of this node.
+async fn heed(inner: &Arc<Inner>, peer: &Peer, hello: &Hello) -> Result<(), Slug> {
+    let snapshot = inner.snapshot();
+    if snapshot.facts.rebootstrap.is_some() {
+        return Ok(());
+    }
+    let own = own_store(&snapshot);
+    let is_void =
+        snapshot.facts.pristine && hello.remembers.is_some_and(|remembered| remembered.store != own);
+    if is_void {
+        tracing::error!(peer = %peer.id, "this mesh is not new: the peer remembers this node");
+        inner.alarm("new_mesh_void");
+    } else if let Some(reason) = hello.must_rebootstrap {
+        tracing::error!(peer = %peer.id, reason = reason.slug(), "this node must re-bootstrap");
+        inner.alarm("must_rebootstrap");
+    } else {
+        return Ok(());
+    }
+    let created_ms = inner.wall.now().0.max(own.created_ms.saturating_add(1));
+    let store = StoreId { created_ms, random: inner.gate.draw() };
+    submit_one(&*inner.store, Request::Remember(Fact::RebootstrapBegun { store }))
+        .await
+        .map_err(|_| Slug::Busy)?;
+    for peer in inner.dialled() {
+        peer.tell(LinkEvent::Resync);
+    }
+    Ok(())
+}
+
+fn skew_ms(theirs: WallMs, ours: WallMs) -> i64 {
+    let ahead = i64::try_from(theirs.0.saturating_sub(ours.0)).unwrap_or(i64::MAX);
+    let behind = i64::try_from(ours.0.saturating_sub(theirs.0)).unwrap_or(i64::MAX);
+    ahead - behind
+}

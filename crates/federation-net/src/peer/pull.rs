@@ -1,0 +1,185 @@
+//! Taking what this node lacks from a peer, and giving a peer what it lacks when it asks: a session in the other direction.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use federation_core::decide::Change;
+use federation_core::link::SessionEnd;
+use federation_core::node_clock::NodeClock;
+use federation_core::port::store::{Fact, Request};
+use federation_core::session::{SessionReceiver, SessionSender};
+use federation_wire::frame::{Envelope, FrameKind, Route};
+use federation_wire::slug::Slug;
+use federation_wire::v1::clock_page::ClockPage;
+use federation_wire::v1::delivery::{Complete, Delivery, Lane, Page, PageOp};
+use federation_wire::v1::pull::PullRequest;
+use tokio::sync::mpsc;
+
+use super::driver::Active;
+use super::push::{begin_session, claims, end_session, read_page};
+use super::{Delivering, Peer};
+use crate::admit::admit;
+use crate::exchange::{ExchangeError, next, start};
+use crate::inner::Inner;
+use crate::store_call::submit_one;
+
+/// How long a pull may go without a frame: progress is what counts.
+const FRAME_IDLE: Duration = Duration::from_secs(10);
+/// Frames made ahead of the connection: one on its way, one ready.
+const FRAMES_AHEAD: usize = 2;
+
+/// Pulls until drained.
+pub(crate) async fn run_pull(inner: &Arc<Inner>, peer: &Arc<Peer>, active: &Active) -> SessionEnd {
+    let pulled = tokio::select! {
+        biased;
+        () = active.stop.cancelled() => Err(ExchangeError::Stopped),
+        pulled = pull(inner, peer, active) => pulled,
+    };
+    let (end, slug) = match pulled {
+        Ok(()) => (SessionEnd::Complete, "pull_complete"),
+        // The peer pushes to this node meanwhile: the same ops by the other way.
+        Err(ExchangeError::Nack(Slug::Busy)) => (SessionEnd::Elsewhere, "pull_elsewhere"),
+        Err(_) => (SessionEnd::Broken, "pull_broken"),
+    };
+    inner.metrics.with(|counters| *counters.sessions.entry(slug).or_default() += 1);
+    end
+}
+
+async fn pull(inner: &Arc<Inner>, peer: &Arc<Peer>, active: &Active) -> Result<(), ExchangeError> {
+    let clock = ClockPage::of(&inner.snapshot().clock, None);
+    let body = PullRequest { clock, bytes_max: u64::MAX }.to_bytes();
+    let begun = start(inner, peer, &active.connection, active.boot, Route::Pull, &body);
+    let (request, mut frames) = patient(begun).await?;
+    let mut receiver = SessionReceiver::new();
+    while let Some(answer) = patient(next(inner, &request, &mut frames)).await? {
+        if answer.envelope.sender_boot != active.boot || peer.state().verdict.is_some() {
+            return Err(ExchangeError::Invalid);
+        }
+        match Delivery::from_bytes(&answer.body).map_err(|_| ExchangeError::Invalid)? {
+            Delivery::Page(page) => {
+                let Lane::Backfill { page: number, .. } = page.lane else {
+                    return Err(ExchangeError::Invalid);
+                };
+                let admitted =
+                    admit(inner, peer, &page.ops).await.map_err(|_| ExchangeError::Nack(Slug::DiskFull))?;
+                admitted.account_in(&mut receiver, number);
+            }
+            Delivery::Complete(complete) => {
+                take_claim(inner, &receiver, &complete).await?;
+                if complete.claim.next.is_none() {
+                    return drained(inner, peer).await;
+                }
+            }
+        }
+    }
+    Err(ExchangeError::Invalid)
+}
+
+/// Takes a claim into the clock, less what this node refused.
+async fn take_claim(
+    inner: &Inner,
+    receiver: &SessionReceiver,
+    complete: &Complete,
+) -> Result<(), ExchangeError> {
+    let claimed =
+        receiver.complete(complete.pages, &complete.claim.dots).map_err(|_| ExchangeError::Invalid)?;
+    submit_one(&*inner.store, Request::Change(Change::Complete(claimed)))
+        .await
+        .map(drop)
+        .map_err(|_| ExchangeError::Nack(Slug::DiskFull))
+}
+
+/// A peer has been drained in full: if this node re-bootstraps, that is a step.
+async fn drained(inner: &Arc<Inner>, peer: &Peer) -> Result<(), ExchangeError> {
+    if inner.snapshot().facts.rebootstrap.is_none() {
+        return Ok(());
+    }
+    submit_one(&*inner.store, Request::Remember(Fact::RebootstrapDrained(peer.id.clone())))
+        .await
+        .map_err(|_| ExchangeError::Nack(Slug::DiskFull))?;
+    end_rebootstrap_if_done(inner).await;
+    Ok(())
+}
+
+/// Ends this node's re-bootstrap once enough peers have been drained.
+pub(crate) async fn end_rebootstrap_if_done(inner: &Arc<Inner>) {
+    if !inner.rebootstrap_done(&inner.snapshot().facts) {
+        return;
+    }
+    match submit_one(&*inner.store, Request::Remember(Fact::RebootstrapDone)).await {
+        Ok(_) => tracing::info!("the re-bootstrap is done"),
+        Err(error) => tracing::error!(%error, "the end of the re-bootstrap was not recorded"),
+    }
+}
+
+async fn patient<T>(step: impl Future<Output = Result<T, ExchangeError>>) -> Result<T, ExchangeError> {
+    tokio::time::timeout(FRAME_IDLE, step).await.unwrap_or(Err(ExchangeError::TimedOut))
+}
+
+/// Answers a pull: the frames of a session, made as fast as the connection takes them.
+pub(crate) fn serve_pull(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    right: Delivering,
+    request: Envelope,
+    pull: &PullRequest,
+) -> mpsc::Receiver<Bytes> {
+    let (frames, answer) = mpsc::channel(FRAMES_AHEAD);
+    let mut known = peer.state().clock.clone();
+    known.join(&pull.clock.dots);
+    let (task_inner, task_peer) = (Arc::clone(inner), Arc::clone(peer));
+    let stop = inner.tasks.stop().clone();
+    inner.tasks.spawn("pull answer", async move {
+        let _right = right;
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            // An answer that breaks off ends without its completion: the caller asks again.
+            _ = give(&task_inner, &task_peer, &request, &known, &frames) => {}
+        }
+    });
+    answer
+}
+
+async fn give(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    request: &Envelope,
+    known: &NodeClock,
+    frames: &mpsc::Sender<Bytes>,
+) -> Option<()> {
+    let start = begin_session(inner, peer).await.ok()?;
+    let session = start.session;
+    let given = give_session(inner, request, known, frames, SessionSender::new(start)).await;
+    end_session(inner, session).await;
+    given
+}
+
+async fn give_session(
+    inner: &Inner,
+    request: &Envelope,
+    known: &NodeClock,
+    frames: &mpsc::Sender<Bytes>,
+    mut sender: SessionSender,
+) -> Option<()> {
+    let session = sender.start().session;
+    let item = |body: &[u8]| inner.gate.seal_answer(request, |to| FrameKind::Item { to }, body);
+    let mut after = None;
+    loop {
+        let page = read_page(inner, session, known, after).await.ok()?;
+        if !page.ops.is_empty() {
+            let lane = Lane::Backfill { session: session.0, page: sender.next_page() };
+            let ops = page.ops.iter().map(|op| PageOp::of(&op.sealed)).collect();
+            frames.send(item(&Page { lane, ops }.to_bytes())).await.ok()?;
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    for claim in claims(&sender) {
+        frames.send(item(&claim.to_bytes())).await.ok()?;
+    }
+    Some(())
+}

@@ -1,0 +1,292 @@
+//! Sending ops to a peer: live pages, and sessions that deliver what it lacks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use federation_core::coordinator::PeerAnswer;
+use federation_core::dot::Dot;
+use federation_core::id::{BootId, OpHash};
+use federation_core::limits::{GROUP_OPS_MAX, SESSION_PAGE_BYTES_MAX};
+use federation_core::link::{LinkEvent, SessionEnd};
+use federation_core::node_clock::NodeClock;
+use federation_core::port::store::{
+    Fact, Outcome, Request, SessionId, SessionPage, SessionQuery, SessionStart, StoreError, Written,
+};
+use federation_core::quorum::ack_tracker::{Deferral, Refusal};
+use federation_core::scope::Scope;
+use federation_core::session::SessionSender;
+use federation_wire::frame::Route;
+use federation_wire::slug::Slug;
+use federation_wire::v1::clock_page::ClockPage;
+use federation_wire::v1::delivery::{Complete, Lane, Page, PageOp};
+use federation_wire::v1::push::{Completion, PushAnswer};
+use tokio::time::Instant;
+
+use super::driver::Active;
+use super::{Peer, SentOp};
+use crate::exchange::{ExchangeError, exchange};
+use crate::inner::Inner;
+use crate::store_call::{query, submit_one};
+
+/// How long a page of a session may go without an answer: progress is what counts, not the ack deadline.
+const PAGE_IDLE: Duration = Duration::from_secs(10);
+
+/// Sends a live page and tells the link what became of it.
+pub(crate) async fn send_live(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    active: &Active,
+    page: u64,
+    ops: &[Arc<Written>],
+) -> LinkEvent {
+    let body =
+        Page { lane: Lane::Live, ops: ops.iter().map(|op| PageOp::of(&op.sealed)).collect() }.to_bytes();
+    let sent: Vec<_> =
+        ops.iter().map(|op| SentOp { dot: op.op.dot.clone(), hash: op.sealed.op.hash }).collect();
+    let begun = Instant::now();
+    match push(inner, peer, active, &body, inner.config.ack_timeout).await {
+        Ok(answer) => {
+            let span = begun.elapsed();
+            inner.metrics.with(|counters| {
+                counters.ack_latency.entry(peer.id.clone()).or_default().observe(span);
+            });
+            let taken = take_answer(inner, peer, active.boot, &sent, &answer).await;
+            LinkEvent::PageAnswered { page, retry: taken.retry }
+        }
+        Err(ExchangeError::Nack(slug)) if !begins_with_hello(slug) => {
+            // The peer is there and takes nothing for now: the ops wait for a session.
+            let refused = PeerAnswer::Refused(Refusal::ForNow(deferral(slug)));
+            inner.with_open_writes(|open, now, out| {
+                for op in &sent {
+                    open.coordinator.answered(&peer.id, &op.dot, &refused, now, out);
+                }
+            });
+            LinkEvent::PageAnswered { page, retry: true }
+        }
+        Err(error) => LinkEvent::PageFailed { page, failure: error.failure() },
+    }
+}
+
+/// Runs a session to the peer: delivers all it lacks as of one instant, and claims it complete.
+pub(crate) async fn run_push(inner: &Arc<Inner>, peer: &Arc<Peer>, active: &Active) -> SessionEnd {
+    let Some(_right) = peer.begin_delivering() else { return SessionEnd::Elsewhere };
+    let Ok(start) = begin_session(inner, peer).await else { return SessionEnd::Broken };
+    let session = start.session;
+    let end = deliver(inner, peer, active, start).await;
+    end_session(inner, session).await;
+    let (end, slug) = match end {
+        Ok(end) => (end, "push_complete"),
+        Err(()) => (SessionEnd::Broken, "push_broken"),
+    };
+    inner.metrics.with(|counters| *counters.sessions.entry(slug).or_default() += 1);
+    end
+}
+
+/// Opens a session in the store: one instant of its writer.
+pub(crate) async fn begin_session(inner: &Inner, peer: &Peer) -> Result<SessionStart, StoreError> {
+    match submit_one(&*inner.store, Request::BeginSession { peer: peer.id.clone() }).await? {
+        Outcome::Session(start) => Ok(start),
+        _ => Err(StoreError::Closed),
+    }
+}
+
+/// Closes a session in the store.
+pub(crate) async fn end_session(inner: &Inner, session: SessionId) {
+    if let Err(error) = submit_one(&*inner.store, Request::EndSession(session)).await {
+        tracing::debug!(%error, "a session was not closed: its leftovers go at the next start");
+    }
+}
+
+/// The next page of a session.
+pub(crate) async fn read_page(
+    inner: &Inner,
+    session: SessionId,
+    known: &NodeClock,
+    after: Option<Dot>,
+) -> Result<SessionPage, StoreError> {
+    let wanted = SessionQuery {
+        session,
+        known: known.clone(),
+        after,
+        ops_max: GROUP_OPS_MAX,
+        bytes_max: SESSION_PAGE_BYTES_MAX,
+    };
+    query(&inner.store, |store, done| store.session_page(wanted, done)).await
+}
+
+/// The messages that claim a session complete: more than one only for a clock of tens of thousands of ranges.
+pub(crate) fn claims(sender: &SessionSender) -> Vec<Complete> {
+    ClockPage::all(&sender.complete_to())
+        .into_iter()
+        .map(|claim| Complete {
+            session: sender.start().session,
+            pages: sender.pages(),
+            claim,
+            replica_scope: Scope::everything(),
+            grant: Scope::everything(),
+        })
+        .collect()
+}
+
+async fn deliver(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    active: &Active,
+    start: SessionStart,
+) -> Result<SessionEnd, ()> {
+    let session = start.session;
+    let known = peer.state().clock.clone();
+    let mut sender = SessionSender::new(start);
+    let mut retry = false;
+    let mut page = read_page(inner, session, &known, None).await.map_err(drop)?;
+    loop {
+        let next = page.next.clone();
+        let read_ahead = async {
+            match &next {
+                Some(after) => read_page(inner, session, &known, Some(after.clone())).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        if page.ops.is_empty() {
+            match read_ahead.await.map_err(drop)? {
+                Some(following) => page = following,
+                None => break,
+            }
+            continue;
+        }
+        let lane = Lane::Backfill { session: session.0, page: sender.next_page() };
+        let (sent, following) =
+            tokio::join!(send_page(inner, peer, active, lane, &page, &mut sender), read_ahead);
+        retry |= sent?;
+        match following.map_err(drop)? {
+            Some(following) => page = following,
+            None => break,
+        }
+    }
+    for claim in claims(&sender) {
+        let answer = push(inner, peer, active, &claim.to_bytes(), PAGE_IDLE).await.map_err(drop)?;
+        match answer.completion {
+            Some(Completion::Merged | Completion::PartTaken) => {}
+            _ => return Err(()),
+        }
+    }
+    peer.learns(active.boot, &sender.complete_to());
+    Ok(if retry { SessionEnd::Broken } else { SessionEnd::Complete })
+}
+
+/// Sends a page of a session. Gives whether an op of it was refused for now.
+async fn send_page(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    active: &Active,
+    lane: Lane,
+    page: &SessionPage,
+    sender: &mut SessionSender,
+) -> Result<bool, ()> {
+    let body = Page { lane, ops: page.ops.iter().map(|op| PageOp::of(&op.sealed)).collect() }.to_bytes();
+    let sent: Vec<_> =
+        page.ops.iter().map(|op| SentOp { dot: op.dot.clone(), hash: op.sealed.op.hash }).collect();
+    let answer = push(inner, peer, active, &body, PAGE_IDLE).await.map_err(drop)?;
+    let taken = take_answer(inner, peer, active.boot, &sent, &answer).await;
+    if answer.acks.len() != sent.len() {
+        return Err(());
+    }
+    for index in taken.refused {
+        if let Some(op) = page.ops.get(index) {
+            sender.refused(&op.dot, &op.context);
+        }
+    }
+    Ok(taken.retry)
+}
+
+async fn push(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    active: &Active,
+    body: &[u8],
+    patience: Duration,
+) -> Result<PushAnswer, ExchangeError> {
+    let answer = exchange(inner, peer, active, Route::Push, body, patience).await?;
+    PushAnswer::from_bytes(&answer.body).map_err(|_| ExchangeError::Invalid)
+}
+
+/// What an answer to a page came to.
+#[derive(Debug)]
+struct Taken {
+    /// Places of the ops that were refused, for now or for good.
+    refused: Vec<usize>,
+    /// Whether one was refused for now.
+    retry: bool,
+}
+
+/// Classifies the answer to a page, op by op: counts acks to the open writes and to what the peer is known to hold,
+/// alarms drift, keeps dead letters.
+async fn take_answer(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    boot: BootId,
+    sent: &[SentOp],
+    answer: &PushAnswer,
+) -> Taken {
+    // An answer that leaves ops out says nothing of them: a session sends them again.
+    let mut taken = Taken { refused: Vec::new(), retry: answer.acks.len() != sent.len() };
+    let mut held = Vec::new();
+    let mut dead_letters = Vec::new();
+    let mut drift = false;
+    inner.with_open_writes(|open, now, out| {
+        for (index, (op, ack)) in sent.iter().zip(&answer.acks).enumerate() {
+            let said = match ack.outcome.status() {
+                // A name that is not the op's says nothing of the op.
+                _ if ack.dot.as_ref().is_some_and(|dot| *dot != op.dot) => {
+                    taken.refused.push(index);
+                    taken.retry = true;
+                    continue;
+                }
+                Ok(status) => {
+                    if is_drift(op, ack.hash) {
+                        drift = true;
+                        taken.refused.push(index);
+                    } else {
+                        held.push(op.dot.clone());
+                    }
+                    PeerAnswer::Ack { status, hash: ack.hash }
+                }
+                Err(refusal) => {
+                    taken.refused.push(index);
+                    match refusal {
+                        Refusal::ForGood(reason) => dead_letters.push((op.dot.clone(), reason)),
+                        Refusal::ForNow(_) => taken.retry = true,
+                    }
+                    PeerAnswer::Refused(refusal)
+                }
+            };
+            open.coordinator.answered(&peer.id, &op.dot, &said, now, out);
+        }
+    });
+    if drift {
+        inner.alarm("id_drift");
+    }
+    peer.holds(boot, &held);
+    for (dot, reason) in dead_letters {
+        tracing::warn!(peer = %peer.id, %dot, ?reason, "the peer refused an op for good");
+        let fact = Fact::DeadLetter { peer: peer.id.clone(), dot, reason };
+        if let Err(error) = submit_one(&*inner.store, Request::Remember(fact)).await {
+            tracing::warn!(%error, "a dead letter was not recorded: the op is sent again");
+            taken.retry = true;
+        }
+    }
+    taken
+}
+
+fn is_drift(op: &SentOp, hash: OpHash) -> bool {
+    op.hash != hash
+}
+
+/// Whether a refusal is mended by saying hello again.
+fn begins_with_hello(slug: Slug) -> bool {
+    matches!(slug, Slug::WrongBoot | Slug::HelloFirst)
+}
+
+fn deferral(slug: Slug) -> Deferral {
+    if slug == Slug::DiskFull { Deferral::DiskFull } else { Deferral::Busy }
+}

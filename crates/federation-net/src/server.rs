@@ -1,0 +1,160 @@
+//! What a node answers to its peers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use federation_core::decide::Change;
+use federation_core::id::BootId;
+use federation_core::port::store::{Request, StoreError};
+use federation_core::session::SessionReceiver;
+use federation_wire::frame::{FrameKind, Route};
+use federation_wire::slug::Slug;
+use federation_wire::v1::delivery::{Complete, Delivery, Lane, Page};
+use federation_wire::v1::hello::Hello;
+use federation_wire::v1::nack::Nack;
+use federation_wire::v1::pull::PullRequest;
+use federation_wire::v1::push::{Completion, PushAnswer};
+
+use crate::admit::admit;
+use crate::gate::Opened;
+use crate::inner::Inner;
+use crate::peer::hello::answer_hello;
+use crate::peer::pull::serve_pull;
+use crate::peer::{Peer, Receiving};
+use crate::store_call::submit_one;
+use crate::transport::{Answer, Frames};
+
+const OK: u16 = 200;
+
+/// Handles one request frame.
+pub(crate) async fn serve(inner: &Arc<Inner>, route: Route, frame: &Bytes) -> Answer {
+    let answer = match inner.gate.open_request(route, frame) {
+        Ok(opened) => serve_opened(inner, route, opened).await,
+        Err(answer) => answer,
+    };
+    if answer.status != OK {
+        inner.metrics.with(|counters| *counters.refused_frames.entry(answer.slug).or_default() += 1);
+    }
+    answer
+}
+
+async fn serve_opened(inner: &Arc<Inner>, route: Route, opened: Opened) -> Answer {
+    let refuse = |slug| inner.gate.refuse(&opened.envelope, Nack::of(slug));
+    let Some(peer) = inner.peer(&opened.envelope.sender) else { return refuse(Slug::UnknownPeer) };
+    if inner.tasks.stop().is_cancelled() {
+        return refuse(Slug::ShuttingDown);
+    }
+    let boot = opened.envelope.sender_boot;
+    let reply = match route {
+        Route::Hello => hello(inner, peer, &opened).await.map(|body| answer(inner, &opened, &body)),
+        Route::Push => match admissible(peer, boot) {
+            Ok(()) => push(inner, peer, &opened).await.map(|reply| answer(inner, &opened, &reply.to_bytes())),
+            Err(slug) => Err(slug),
+        },
+        Route::Pull => pull(inner, peer, &opened),
+        Route::Read | Route::Dead | Route::Digest => Err(Slug::NotFound),
+    };
+    reply.unwrap_or_else(refuse)
+}
+
+fn answer(inner: &Inner, opened: &Opened, body: &[u8]) -> Answer {
+    let frame = inner.gate.seal_answer(&opened.envelope, |to| FrameKind::Answer { to }, body);
+    Answer { status: OK, frames: Some(Frames::one(frame)), slug: "ok" }
+}
+
+/// Pages and claims are taken only from the boot that said hello, and from nobody who must re-bootstrap.
+fn admissible(peer: &Peer, boot: BootId) -> Result<(), Slug> {
+    let state = peer.state();
+    if state.hello.is_none_or(|hello| hello.boot != boot) {
+        return Err(Slug::HelloFirst);
+    }
+    if state.verdict.is_some() { Err(Slug::MustRebootstrap) } else { Ok(()) }
+}
+
+async fn hello(inner: &Arc<Inner>, peer: &Arc<Peer>, opened: &Opened) -> Result<Vec<u8>, Slug> {
+    let hello = Hello::from_bytes(&opened.body).map_err(|_| Slug::Malformed)?;
+    let envelope = &opened.envelope;
+    let answer = answer_hello(inner, peer, envelope.sender_boot, envelope.sent_at, &hello).await?;
+    Ok(answer.to_bytes())
+}
+
+async fn push(inner: &Arc<Inner>, peer: &Arc<Peer>, opened: &Opened) -> Result<PushAnswer, Slug> {
+    match Delivery::from_bytes(&opened.body).map_err(|_| Slug::Malformed)? {
+        Delivery::Page(page) => take_page(inner, peer, opened.envelope.sender_boot, &page).await,
+        Delivery::Complete(complete) => {
+            take_completion(inner, peer, opened.envelope.sender_boot, &complete).await
+        }
+    }
+}
+
+async fn take_page(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    boot: BootId,
+    page: &Page<'_>,
+) -> Result<PushAnswer, Slug> {
+    let admitted = admit(inner, peer, &page.ops).await.map_err(slug)?;
+    if let Lane::Backfill { session, page } = page.lane {
+        let mut state = peer.state();
+        let receiving = match state.receiving.take() {
+            Some(running) if running.boot == boot && running.session == session => running,
+            // A sender runs one session at a time: a new one ends the last.
+            _ => Receiving { boot, session, receiver: SessionReceiver::new() },
+        };
+        let receiving = state.receiving.insert(receiving);
+        admitted.account_in(&mut receiving.receiver, page);
+    }
+    // The sender holds what it sends.
+    let taken = admitted.acks.iter().filter(|ack| ack.outcome.status().is_ok());
+    let dots: Vec<_> = taken.filter_map(|ack| ack.dot.clone()).collect();
+    peer.holds(boot, &dots);
+    Ok(PushAnswer { position: admitted.position, acks: admitted.acks, completion: None })
+}
+
+async fn take_completion(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    boot: BootId,
+    complete: &Complete,
+) -> Result<PushAnswer, Slug> {
+    let claimed = {
+        let state = peer.state();
+        let running = state
+            .receiving
+            .as_ref()
+            .filter(|running| running.boot == boot && running.session == complete.session.0);
+        let dots = &complete.claim.dots;
+        match running {
+            Some(running) => running.receiver.complete(complete.pages, dots),
+            // A session without a page claims at once.
+            None => SessionReceiver::new().complete(complete.pages, dots),
+        }
+    };
+    let completion = match claimed {
+        Ok(claimed) => {
+            submit_one(&*inner.store, Request::Change(Change::Complete(claimed))).await.map_err(slug)?;
+            if complete.claim.next.is_some() { Completion::PartTaken } else { Completion::Merged }
+        }
+        Err(missing) => Completion::Incomplete { handled: missing.handled },
+    };
+    Ok(PushAnswer { position: inner.snapshot().position, acks: Vec::new(), completion: Some(completion) })
+}
+
+fn pull(inner: &Arc<Inner>, peer: &Arc<Peer>, opened: &Opened) -> Result<Answer, Slug> {
+    if peer.state().hello.is_none_or(|hello| hello.boot != opened.envelope.sender_boot) {
+        return Err(Slug::HelloFirst);
+    }
+    let request = PullRequest::from_bytes(&opened.body).map_err(|_| Slug::Malformed)?;
+    let right = peer.begin_delivering().ok_or(Slug::Busy)?;
+    let frames = serve_pull(inner, peer, right, opened.envelope.clone(), &request);
+    Ok(Answer { status: OK, frames: Some(Frames::new(frames)), slug: "ok" })
+}
+
+fn slug(error: StoreError) -> Slug {
+    match error {
+        StoreError::Busy => Slug::Busy,
+        StoreError::DiskFull => Slug::DiskFull,
+        StoreError::ReadOnly | StoreError::Unreadable => Slug::StoreReadOnly,
+        StoreError::Closed => Slug::ShuttingDown,
+    }
+}

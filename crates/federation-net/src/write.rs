@@ -1,0 +1,218 @@
+//! A client's write: committed here, fanned out, answered when its quorum is certain.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use federation_core::coordinator::Settled;
+use federation_core::decide::{Change, Mutation};
+use federation_core::dot::Dot;
+use federation_core::epoch::{PeerKnowledge, settle};
+use federation_core::id::NodeId;
+use federation_core::limits::OPEN_WRITES_MAX;
+use federation_core::port::store::{Outcome, Request, StoreError, Written};
+use federation_core::quorum::ack_tracker::{AckTracker, PeerOutcome, Verdict};
+use federation_core::quorum::policy::WriteLevel;
+use federation_core::time::MonoMs;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::{QuorumNotMet, WriteError};
+use crate::inner::{Inner, lock};
+use crate::status::Readiness;
+use crate::store_call::submit_one;
+
+/// A write that is durable on as many nodes as was promised.
+#[derive(Clone, Debug)]
+pub struct WriteReceipt {
+    /// The op.
+    pub written: Arc<Written>,
+    /// Nodes that held it when that was certain, this one included.
+    pub got: usize,
+    /// Nodes needed.
+    pub needed: usize,
+    /// What each peer had come to by then.
+    pub peers: BTreeMap<NodeId, PeerOutcome>,
+}
+
+/// Who is asked, and by when.
+struct Plan {
+    needed: usize,
+    started_at: MonoMs,
+    deadline: Instant,
+}
+
+/// What the writer's thread hands to the waiting caller once the op is durable here.
+type LocalCommit = Result<(Arc<Written>, oneshot::Receiver<Settled>), WriteError>;
+
+pub(crate) async fn write(
+    inner: &Arc<Inner>,
+    mutation: Mutation,
+    level: Option<WriteLevel>,
+) -> Result<WriteReceipt, WriteError> {
+    let begun = Instant::now();
+    let result = write_uncounted(inner, mutation, level).await;
+    let slug = match &result {
+        Ok(_) => "met",
+        Err(WriteError::QuorumNotMet(not_met)) => not_met.reason.slug(),
+        Err(WriteError::InsufficientPeers { .. }) => "insufficient_peers",
+        Err(WriteError::Refused(_)) => "rejected",
+        Err(WriteError::NotServing(_)) => "not_serving",
+        Err(WriteError::Busy { .. } | WriteError::Store(StoreError::Busy)) => "busy",
+        Err(WriteError::Store(_)) => "store_failed",
+    };
+    inner.metrics.with(|counters| {
+        *counters.write_outcomes.entry(slug).or_default() += 1;
+        if result.is_ok() {
+            counters.write_latency.observe(begun.elapsed());
+        }
+    });
+    result
+}
+
+async fn write_uncounted(
+    inner: &Arc<Inner>,
+    mutation: Mutation,
+    level: Option<WriteLevel>,
+) -> Result<WriteReceipt, WriteError> {
+    let plan = plan(inner, level)?;
+    ensure_epoch(inner).await?;
+    let (done, answer) = oneshot::channel::<LocalCommit>();
+    let commit_inner = Arc::clone(inner);
+    let (needed, started_at) = (plan.needed, plan.started_at);
+    inner
+        .store
+        .submit(
+            vec![Request::Change(Change::Write(mutation))],
+            Box::new(move |result| {
+                let outcome = result.map(|committed| committed.outcomes.into_iter().next());
+                let local = match outcome {
+                    Ok(Some(Outcome::Written(written))) => {
+                        Ok(committed(&commit_inner, written, needed, started_at))
+                    }
+                    Ok(Some(Outcome::Refused(refusal))) => Err(WriteError::Refused(refusal)),
+                    Ok(_) => Err(WriteError::Store(StoreError::Closed)),
+                    Err(error) => Err(WriteError::Store(error)),
+                };
+                // A caller that has gone away is no error: the op is delivered without it.
+                drop(done.send(local));
+            }),
+        )
+        .map_err(WriteError::Store)?;
+    let (written, settled) = answer.await.unwrap_or(Err(WriteError::Store(StoreError::Closed)))?;
+    let settled = await_quorum(inner, &written.op.dot, settled, plan.deadline).await?;
+    match settled.verdict {
+        Verdict::Met { got } => {
+            Ok(WriteReceipt { written, got, needed: settled.needed, peers: settled.peers })
+        }
+        Verdict::NotMet { got, needed, reason } => Err(WriteError::QuorumNotMet(Box::new(QuorumNotMet {
+            dot: settled.dot,
+            got,
+            needed,
+            reason,
+            peers: settled.peers,
+        }))),
+    }
+}
+
+fn plan(inner: &Inner, level: Option<WriteLevel>) -> Result<Plan, WriteError> {
+    let readiness = inner.readiness();
+    if readiness != Readiness::Ready {
+        return Err(WriteError::NotServing(readiness));
+    }
+    let n = inner.n();
+    // A request may raise what the operator set, never lower it.
+    let needed = level.map_or(inner.w, |level| level.needed(n).max(inner.w));
+    if needed > n {
+        return Err(WriteError::InsufficientPeers { needed, n });
+    }
+    let open = lock(&inner.open_writes).coordinator.open_writes();
+    if open >= OPEN_WRITES_MAX {
+        return Err(WriteError::Busy { open, limit: OPEN_WRITES_MAX });
+    }
+    Ok(Plan { needed, started_at: inner.now(), deadline: Instant::now() + inner.config.ack_timeout })
+}
+
+/// In the writer's thread, after the op is durable: opens the quorum, then hands the op to every link, so that no
+/// ack can come before it is waited for.
+fn committed(
+    inner: &Arc<Inner>,
+    written: Arc<Written>,
+    needed: usize,
+    started_at: MonoMs,
+) -> (Arc<Written>, oneshot::Receiver<Settled>) {
+    let (sender, receiver) = oneshot::channel();
+    let timeout_ms = u64::try_from(inner.config.ack_timeout.as_millis()).unwrap_or(u64::MAX);
+    let tracker = AckTracker::new(
+        needed,
+        written.op.dot.clone(),
+        written.sealed.op.hash,
+        inner.dialled().map(|peer| peer.id.clone()),
+        started_at,
+        MonoMs(started_at.0.saturating_add(timeout_ms)),
+    );
+    inner.with_open_writes(|open, now, out| {
+        open.waiting.insert(written.op.dot.clone(), sender);
+        open.coordinator.committed(tracker, now, out);
+    });
+    for peer in inner.dialled() {
+        peer.offer(&written);
+    }
+    (written, receiver)
+}
+
+async fn await_quorum(
+    inner: &Inner,
+    dot: &Dot,
+    mut settled: oneshot::Receiver<Settled>,
+    deadline: Instant,
+) -> Result<Settled, WriteError> {
+    let closed = WriteError::Store(StoreError::Closed);
+    if let Ok(answer) = timeout_at(deadline, &mut settled).await {
+        return answer.map_err(|_| closed);
+    }
+    // The clock of the coordinator counts whole milliseconds: the deadline has come when it says so.
+    while settled.is_empty() && !settled.is_terminated() {
+        inner.with_open_writes(|open, now, out| open.coordinator.deadline(dot, now, out));
+        if let Ok(answer) = tokio::time::timeout(Duration::from_millis(1), &mut settled).await {
+            return answer.map_err(|_| closed);
+        }
+    }
+    settled.await.map_err(|_| closed)
+}
+
+/// Settles this node's epoch before its first own op: waits for the peers' hellos, but not longer than configured.
+async fn ensure_epoch(inner: &Arc<Inner>) -> Result<(), WriteError> {
+    inner
+        .epoch
+        .get_or_try_init(|| async {
+            let deadline = inner.started + inner.config.hello_wait;
+            loop {
+                let learned = inner.hello_learned.notified();
+                let all_answered = inner.peers.values().all(|peer| peer.state().hello.is_some());
+                if all_answered || timeout_at(deadline, learned).await.is_err() {
+                    break;
+                }
+            }
+            let snapshot = inner.snapshot();
+            let clocks: Vec<_> = inner
+                .peers
+                .values()
+                .map(|peer| {
+                    let state = peer.state();
+                    state.hello.is_some().then(|| state.clock.clone())
+                })
+                .collect();
+            let knowledge =
+                clocks.iter().map(|clock| clock.as_ref().map_or(PeerKnowledge::Silent, PeerKnowledge::Knows));
+            let origin =
+                settle(&inner.config.node, inner.boot, snapshot.facts.own_epoch, &snapshot.clock, knowledge);
+            tracing::info!(%origin, "own ops carry this origin");
+            submit_one(&*inner.store, Request::Change(Change::OpenEpoch(origin)))
+                .await
+                .map(drop)
+                .map_err(WriteError::Store)
+        })
+        .await
+        .map(drop)
+}
