@@ -7,15 +7,36 @@ use federation_core::op::Body;
 use federation_wire::frame::{ReceivedFrame, frame_len};
 use federation_wire::keys::{NodeKey, PublicKey};
 use federation_wire::seal::Proof;
+use federation_wire::v1::delivery::Delivery;
+use federation_wire::v1::hello::{Hello, HelloAnswer};
 use federation_wire::v1::nack::Nack;
 use federation_wire::v1::op::{encode_op, read_op};
+use federation_wire::v1::pull::PullRequest;
+use federation_wire::v1::push::PushAnswer;
 
 /// A target: its name, which is that of its corpus, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: &[Target] =
-    &[("frame", frame), ("key", key), ("nack", nack), ("op", op), ("proof", proof)];
+pub const TARGETS: &[Target] = &[
+    ("delivery", delivery),
+    ("frame", frame),
+    ("hello", hello),
+    ("hello_answer", hello_answer),
+    ("key", key),
+    ("nack", nack),
+    ("op", op),
+    ("proof", proof),
+    ("pull_request", pull_request),
+    ("push_answer", push_answer),
+];
+
+/// A page of ops, or the completion of a session.
+pub fn delivery(input: &[u8]) {
+    if let Ok(message) = Delivery::from_bytes(input) {
+        assert_eq!(message.to_bytes(), input, "a message has one encoding");
+    }
+}
 
 /// A frame, as it comes from the network: the length that is told from a part of it, and the whole.
 pub fn frame(input: &[u8]) {
@@ -29,6 +50,20 @@ pub fn frame(input: &[u8]) {
             body.is_err() || body == Ok(verified.body_range().len()),
             "the body is where it is said to be"
         );
+    }
+}
+
+/// What a node says of itself.
+pub fn hello(input: &[u8]) {
+    if let Ok(message) = Hello::from_bytes(input) {
+        assert_eq!(message.to_bytes(), input, "a message has one encoding");
+    }
+}
+
+/// The answer to a hello.
+pub fn hello_answer(input: &[u8]) {
+    if let Ok(message) = HelloAnswer::from_bytes(input) {
+        assert_eq!(message.to_bytes(), input, "a message has one encoding");
     }
 }
 
@@ -66,5 +101,19 @@ pub fn op(input: &[u8]) {
 pub fn proof(input: &[u8]) {
     if let Ok(proof) = Proof::from_bytes(input) {
         assert_eq!(proof.to_bytes(), input, "a proof has one encoding");
+    }
+}
+
+/// What a node asks for.
+pub fn pull_request(input: &[u8]) {
+    if let Ok(message) = PullRequest::from_bytes(input) {
+        assert_eq!(message.to_bytes(), input, "a message has one encoding");
+    }
+}
+
+/// What became of a delivery.
+pub fn push_answer(input: &[u8]) {
+    if let Ok(message) = PushAnswer::from_bytes(input) {
+        assert_eq!(message.to_bytes(), input, "a message has one encoding");
     }
 }
