@@ -1,0 +1,12 @@
+//! The client API: what is sent and what comes back, for the daemon and for clients alike.
+
+pub mod dot;
+pub mod error;
+pub mod memory;
+pub mod status;
+pub mod view;
+
+pub use dot::DotText;
+pub use error::{ErrorBody, Fault, QuorumNotMetBody};
+pub use memory::{CreateMemory, CurrentMemory, MemoryWrite, UpdateMemory};
+pub use view::{MemoryView, QuorumView};
