@@ -253,6 +253,7 @@ fn check(n: usize, needed: usize, events: &[Event], expect: Option<Verdict>) {
     assert_eq!(last, expect, "{events:?}");
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what events return")]
 fn not_met(got: usize, needed: usize, reason: Reason) -> Option<Verdict> {
     Some(Verdict::NotMet { got, needed, reason })
 }

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use federation_core::apply::{Applied, apply, drop_dead, repair};
+use federation_core::apply::{Applied, Equivocation, apply, drop_dead, repair};
 use federation_core::decide::Received;
 use federation_core::dot::Dot;
 use federation_core::dot_set::DotSet;
 use federation_core::hlc::Hlc;
-use federation_core::id::RecordKey;
+use federation_core::id::{OpHash, RecordKey};
 use federation_core::limits::CLOCK_DRIFT_MAX;
 use federation_core::node_clock::NodeClock;
 use federation_core::op::Body;
@@ -248,6 +248,23 @@ fn a_duplicate_changes_nothing_and_a_superseded_op_enters_the_clock_alone() {
     let held = Some(version(&second).hash);
     assert_eq!(apply(&mut record, &mut clock, held, version(&second)), Ok(Applied::Duplicate));
     assert_eq!((record, clock), before);
+}
+
+#[test]
+fn the_merge_itself_tells_a_live_duplicate_from_another_op_under_its_dot() {
+    let mut mesh = Mesh::new(&["a"]);
+    let dot = mesh.write(0, &key("r"), put("1"), None);
+    let op = &mesh.made[&dot].op;
+    let version = Version::of(&op.op, op.sealed.op.hash);
+    let (mut record, mut clock) = (Record::new(), NodeClock::new());
+    // Live, on whichever record, and the clock does not say so: it is asked second.
+    let held = Some(version.hash);
+    assert_eq!(apply(&mut record, &mut clock, held, version.clone()), Ok(Applied::Duplicate));
+    let other = OpHash([1; 32]);
+    assert_ne!(other, version.hash);
+    let refused = apply(&mut record, &mut clock, Some(other), version);
+    assert_eq!(refused, Err(Equivocation { held: other }));
+    assert_eq!((record, clock), (Record::new(), NodeClock::new()), "nothing changed");
 }
 
 #[test]
