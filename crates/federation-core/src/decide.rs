@@ -8,7 +8,7 @@ use crate::dot::{Dot, Origin};
 use crate::dot_set::DotSet;
 use crate::hlc::Hlc;
 use crate::id::{AgentId, Kind, OpHash, RecordId, RecordKey};
-use crate::limits::{OP_BYTES_MAX, SIBLINGS_MAX};
+use crate::limits::{CONTEXT_RANGES_MAX, OP_BYTES_MAX, SIBLINGS_MAX};
 use crate::node_clock::NodeClock;
 use crate::op::{Body, EncodedOp, Op, SealedOp};
 use crate::port::sealer::Sealer;
@@ -141,6 +141,14 @@ pub enum WriteRefusal {
         bytes: usize,
         /// The limit.
         limit_bytes: usize,
+    },
+    /// The op would name more than it can carry: the versions or the token that it covers are too scattered.
+    #[error("the op's causal context takes {ranges} ranges, the limit is {limit}")]
+    ContextTooLarge {
+        /// Ranges it takes.
+        ranges: usize,
+        /// The limit.
+        limit: usize,
     },
     /// The node's epoch is not settled, or has no number left: no own op may be made until one begins.
     #[error("the node's epoch is not settled, or has no number left")]
@@ -299,6 +307,11 @@ impl<V: ReplicaView> Group<'_, V> {
             return Ok(Err(refusal));
         }
         let context = context(&record, &self.plan.clock, mutation.token.as_ref());
+        // Every decoder refuses more, this node's own after a restart among them.
+        let ranges = context.range_count();
+        if ranges > CONTEXT_RANGES_MAX {
+            return Ok(Err(WriteRefusal::ContextTooLarge { ranges, limit: CONTEXT_RANGES_MAX }));
+        }
         let (covered, kept): (Vec<_>, Vec<_>) =
             record.versions().iter().partition(|v| context.contains(&v.dot));
         if kept.len() >= SIBLINGS_MAX {

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use federation_core::apply::{Applied, apply};
+use federation_core::context::context;
 use federation_core::decide::{Admission, Change, Condition, WriteRefusal};
 use federation_core::dot::Dot;
 use federation_core::dot_set::DotSet;
 use federation_core::hlc::Hlc;
 use federation_core::id::{AgentId, OpHash};
-use federation_core::limits::{CLOCK_DRIFT_MAX, OP_BYTES_MAX, SIBLINGS_MAX};
+use federation_core::limits::{CLOCK_DRIFT_MAX, CONTEXT_RANGES_MAX, OP_BYTES_MAX, SIBLINGS_MAX};
 use federation_core::node_clock::NodeClock;
 use federation_core::op::{Body, Op};
 use federation_core::record::{Record, Version, VersionState};
@@ -119,6 +120,53 @@ fn an_op_over_the_limit_is_refused_and_leaves_nothing() {
 }
 
 #[test]
+fn a_context_that_no_decoder_takes_is_refused() {
+    let token = |ranges: usize| {
+        let dots = (0..ranges as u64).map(|i| Dot { origin: origin("p", 1), seq: 2 * i + 1 });
+        Some(VectorClock::from(dots.collect::<DotSet>()))
+    };
+    let mut replica = Replica::new("m", 1);
+    let refusal = WriteRefusal::ContextTooLarge { ranges: CONTEXT_RANGES_MAX + 1, limit: CONTEXT_RANGES_MAX };
+    let too_many = replica.write(&key("r"), Body::Delete, token(CONTEXT_RANGES_MAX + 1));
+    assert_eq!(too_many.err(), Some(refusal));
+    let few = replica.write(&key("r"), Body::Delete, token(100)).unwrap();
+    assert_eq!(few.op.context.range_count(), 100);
+}
+
+#[test]
+fn an_own_op_is_later_than_the_last_and_than_all_it_replaces() {
+    let mut replica = Replica::new("m", 1);
+    let write = |id| Change::Write(mutation(&key(id), put("x"), Condition::None, None));
+    let plan = replica.commit(vec![write("r0"), write("r1")]);
+    assert!(plan.ops[1].op.hlc > plan.ops[0].op.hlc, "within a group, and the records differ");
+    assert!(replica.write(&key("r2"), put("x"), None).unwrap().op.hlc > plan.ops[1].op.hlc);
+
+    // The peer's clock is ahead, within the drift: the edit of its version wins against it all the same.
+    let later = replica.now.saturating_add(CLOCK_DRIFT_MAX);
+    let ahead = Op { hlc: Hlc::at(WallMs(later.0 - 5_000)), ..foreign("p", 1, &[]) };
+    let theirs = ahead.hlc;
+    replica.admit(seal(ahead));
+    assert!(replica.write(&key("r"), put("x"), None).unwrap().op.hlc > theirs);
+}
+
+#[test]
+fn a_context_gets_no_origin_nothing_above_a_maximum_and_no_part_of_a_hole() {
+    let dots = |of: &[(&str, u64)]| -> DotSet {
+        of.iter().map(|(node, seq)| Dot { origin: origin(node, 1), seq: *seq }).collect()
+    };
+    let check = |clock: &[(&str, u64)], expect: &[(&str, u64)]| {
+        let token = VectorClock::from(dots(&[("p", 2), ("p", 5)]));
+        let made = context(&Record::new(), &NodeClock::from(dots(clock)), Some(&token));
+        assert_eq!(made, VectorClock::from(dots(expect)), "with the clock {clock:?}");
+    };
+    check(&[], &[("p", 2), ("p", 5)]);
+    check(&[("p", 1)], &[("p", 1), ("p", 2), ("p", 5)]);
+    check(&[("p", 3)], &[("p", 2), ("p", 5)]);
+    check(&[("p", 3), ("p", 4)], &[("p", 2), ("p", 3), ("p", 4), ("p", 5)]);
+    check(&[("p", 6), ("q", 1)], &[("p", 2), ("p", 5)]);
+}
+
+#[test]
 fn an_op_ahead_of_the_clock_is_refused_for_now() {
     let mut replica = Replica::new("m", 1);
     let due = replica.now.saturating_add(CLOCK_DRIFT_MAX);
@@ -128,7 +176,13 @@ fn an_op_ahead_of_the_clock_is_refused_for_now() {
     let just = seal(Op { hlc: Hlc::at(due), ..foreign("b", 1, &[]) });
     assert_eq!(replica.admit(just), Admission::Applied { concurrent: false });
     replica.now = replica.now.saturating_add(DurationMs(1));
-    assert_eq!(replica.admit(ahead), Admission::Applied { concurrent: true });
+    assert_eq!(replica.admit(ahead.clone()), Admission::Applied { concurrent: true });
+    // What is here already is acked, whatever the time.
+    replica.now = WallMs(0);
+    let held = Some(ahead.sealed.op.hash);
+    assert_eq!(replica.admit(ahead.clone()), Admission::Duplicate { held });
+    replica.write(&key("r"), put("x"), None).unwrap();
+    assert_eq!(replica.admit(ahead), Admission::Duplicate { held: None }, "replaced");
 }
 
 #[test]
