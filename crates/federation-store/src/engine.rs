@@ -1,0 +1,308 @@
+//! The engine: opens a directory, executes what core decides, and answers reads.
+//!
+//! One step function, run on a thread of its own in production ([`crate::StoreHandle`]) and inline in a simulation
+//! ([`crate::InlineStore`]). The order within a step is fixed: decide, seal, append, sync, index, publish, answer.
+
+mod open;
+mod view;
+mod write;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use federation_core::dot::Origin;
+use federation_core::hlc::Hlc;
+use federation_core::id::{NodeId, StoreId};
+use federation_core::limits::{GROUP_BYTES_MAX, GROUP_OPS_MAX};
+use federation_core::port::clock::WallClock;
+use federation_core::port::sealer::Sealer;
+use federation_core::port::store::{
+    Committed, Done, Health, OpenIds, Request, SessionId, Snapshot, StoreError,
+};
+use federation_core::time::DurationMs;
+
+use crate::disk::Disk;
+use crate::index::{Index, IndexOpener};
+use crate::log::{AppendError, GroupBuilder, Log, LogReader, Spare};
+use crate::metrics::Metrics;
+use crate::read::Reads;
+use crate::schema::values::encode_checkpoint;
+use crate::state::State;
+
+/// The writer of one directory. Whoever owns it is the one writer.
+pub struct Engine<D: Disk, O: IndexOpener> {
+    log: Log<D>,
+    shared: Arc<Shared<D, O::Index>>,
+    state: State,
+    salt: u64,
+    own_origin: Option<Origin>,
+    last_hlc: Option<Hlc>,
+    sealer: Arc<dyn Sealer>,
+    clock: Arc<dyn WallClock>,
+    options: Options,
+    builder: GroupBuilder,
+    health: Health,
+    last_session: u64,
+    has_ghosts: bool,
+    /// Where the index stands, and where the log stood after the last checkpoint.
+    indexed_to: u64,
+    checkpointed_to: u64,
+}
+
+/// What the writer and the readers of one store share.
+pub(crate) struct Shared<D: Disk, I> {
+    pub(crate) index: I,
+    pub(crate) log: LogReader<D::File>,
+    pub(crate) snapshot: ArcSwap<Snapshot>,
+    pub(crate) sessions: Mutex<BTreeSet<SessionId>>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// What a store is given when it is opened.
+pub struct Setup {
+    /// Drawn for this start.
+    pub ids: OpenIds,
+    /// The node that the directory belongs to.
+    pub node: NodeId,
+    /// Encodes and signs own ops.
+    pub sealer: Arc<dyn Sealer>,
+    /// Tells the time by which ops are dated and refused.
+    pub clock: Arc<dyn WallClock>,
+    /// Sizes.
+    pub options: Options,
+}
+
+/// Sizes of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Bytes of a segment's file. Small ones are for tests.
+    pub segment_bytes: u64,
+    /// Bytes of log after which the index is checkpointed.
+    pub checkpoint_bytes: u64,
+    /// Time after which it is, if anything was written. Only [`crate::StoreHandle`] knows time.
+    pub checkpoint_interval: DurationMs,
+    /// Free bytes on the disk below which writes are refused: what the index may need meanwhile.
+    pub reserve_bytes: u64,
+    /// Threads that read.
+    pub reader_threads: usize,
+    /// Batches that wait for the writer, and reads that wait for a reader; past it the answer is `Busy`.
+    pub queue_requests_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 * 1024 * 1024,
+            checkpoint_bytes: 64 * 1024 * 1024,
+            checkpoint_interval: DurationMs(5_000),
+            reserve_bytes: 32 * 1024 * 1024,
+            reader_threads: 2,
+            queue_requests_max: 4_096,
+        }
+    }
+}
+
+/// What opening found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenReport {
+    /// This life of the directory.
+    pub store: StoreId,
+    /// Whether the directory was empty.
+    pub is_new: bool,
+    /// Log position at which the last boot ended.
+    pub recovered_to: u64,
+    /// Bytes of a group that a crash had left unfinished, and that were cut.
+    pub torn_bytes: u64,
+    /// Ops that were put into the index from the log.
+    pub replayed_ops: u64,
+    /// Why the index was made again from the whole log, if it was.
+    pub rebuilt: Option<RebuildReason>,
+}
+
+/// Why an index was made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RebuildReason {
+    /// There was none.
+    Missing,
+    /// It could not be opened or read.
+    Unreadable,
+    /// It belongs to another directory.
+    Foreign,
+    /// It is older than a checkpoint that the log knows of: it has lost what it had made durable.
+    Older,
+}
+
+/// A batch on its way to the writer.
+pub struct Submission {
+    /// What is asked.
+    pub requests: Vec<Request>,
+    /// Who is told.
+    pub done: Done<Result<Committed, StoreError>>,
+}
+
+impl Submission {
+    /// How much of a group it takes: ops, and bytes.
+    pub fn weight(&self) -> Weight {
+        write::weight(&self.requests)
+    }
+}
+
+/// How much of a group something takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weight {
+    /// Requests.
+    pub ops: usize,
+    /// Bytes that will be about written.
+    pub bytes: usize,
+}
+
+impl Weight {
+    /// Whether a group that holds this much takes `more` as well. An empty group takes anything.
+    #[must_use]
+    pub fn takes(self, more: Self) -> bool {
+        self == Self::default()
+            || (self.ops + more.ops <= GROUP_OPS_MAX && self.bytes + more.bytes <= GROUP_BYTES_MAX)
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, more: Self) -> Self {
+        Self { ops: self.ops + more.ops, bytes: self.bytes + more.bytes }
+    }
+}
+
+/// An answer that is to be given, in the order of the submissions.
+#[must_use = "a submission that is not answered hangs its caller"]
+pub struct Answer {
+    done: Done<Result<Committed, StoreError>>,
+    result: Result<Committed, StoreError>,
+}
+
+impl Answer {
+    /// Gives it.
+    pub fn give(self) {
+        (self.done)(self.result);
+    }
+}
+
+impl<D: Disk, O: IndexOpener> Engine<D, O> {
+    /// Reads, from any thread, while this engine writes.
+    pub fn reads(&self) -> Reads<D, O::Index> {
+        Reads::new(Arc::clone(&self.shared))
+    }
+
+    /// State as of the last group.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot.load_full()
+    }
+
+    /// What has been done since the opening.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.shared.metrics)
+    }
+
+    /// The sizes that it was opened with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Makes room for the next segment ahead of its use.
+    pub(crate) fn spare(&self) -> Spare<D> {
+        self.log.spare()
+    }
+
+    /// Commits the submissions as one group and returns the answers, to be given in order.
+    pub fn step(&mut self, submissions: Vec<Submission>) -> Vec<Answer> {
+        let mut answers = self.write(submissions);
+        if self.log.end().saturating_sub(self.checkpointed_to) >= self.options.checkpoint_bytes
+            && self.health == Health::Writable
+        {
+            // A failure has poisoned the store, and what was answered before it is durable all the same.
+            let _ = self.checkpoint();
+        }
+        answers.shrink_to_fit();
+        answers
+    }
+
+    /// Makes the index durable up to here and says so in the log. Does nothing if nothing was written since the last.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadOnly`] if the store is or thereby gets poisoned, [`StoreError::DiskFull`] if only the
+    /// record in the log found no room.
+    pub fn checkpoint(&mut self) -> Result<(), StoreError> {
+        if self.health == Health::Poisoned {
+            return Err(StoreError::ReadOnly);
+        }
+        if self.log.end() == self.checkpointed_to {
+            return Ok(());
+        }
+        if let Err(error) = self.shared.index.checkpoint() {
+            return Err(self.poison("checkpoint of the index", &error));
+        }
+        self.builder.clear();
+        self.builder.push(crate::log::RecordKind::Checkpoint, &[&encode_checkpoint(self.indexed_to)]);
+        self.append()?;
+        self.checkpointed_to = self.log.end();
+        self.shared.metrics.checkpoints.add(1);
+        self.publish();
+        Ok(())
+    }
+
+    /// Writes and syncs the group that was built.
+    fn append(&mut self) -> Result<u64, StoreError> {
+        let started = std::time::Instant::now();
+        match self.log.append(&mut self.builder) {
+            Ok(start) => {
+                self.health = Health::Writable;
+                let metrics = &self.shared.metrics;
+                metrics.sync_seconds.observe_time(started.elapsed());
+                metrics.groups.add(1);
+                metrics.log_bytes.add(self.builder.len_bytes());
+                metrics.segments.set(self.shared.log.segment_count() as u64);
+                Ok(start)
+            }
+            Err(AppendError::Full) => {
+                if self.health != Health::DiskFull {
+                    tracing::warn!("no room for the next segment: writes are refused until there is");
+                }
+                self.health = Health::DiskFull;
+                self.publish();
+                Err(StoreError::DiskFull)
+            }
+            Err(AppendError::Failed(error)) => Err(self.poison("write to the log", &error)),
+        }
+    }
+
+    /// From here on nothing is written or acknowledged.
+    fn poison<E: std::error::Error + 'static>(&mut self, doing: &'static str, error: &E) -> StoreError {
+        tracing::error!(
+            doing,
+            error = error as &(dyn std::error::Error + 'static),
+            "the store is read-only from here on"
+        );
+        self.health = Health::Poisoned;
+        self.publish();
+        StoreError::ReadOnly
+    }
+
+    fn publish(&self) {
+        self.shared.snapshot.store(Arc::new(Snapshot {
+            clock: self.state.clock.clone(),
+            position: federation_core::id::LogPosition(self.log.end()),
+            facts: Arc::clone(&self.state.memory.facts),
+            health: self.health,
+        }));
+        let metrics = &self.shared.metrics;
+        metrics.live_versions.set(self.state.counts.versions);
+        metrics.visible_records.set(self.state.counts.records);
+    }
+
+    fn has_sessions(&self) -> bool {
+        !self.sessions().is_empty()
+    }
+
+    fn sessions(&self) -> std::sync::MutexGuard<'_, BTreeSet<SessionId>> {
+        self.shared.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

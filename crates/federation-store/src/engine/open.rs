@@ -1,0 +1,261 @@
+//! Opening a directory: recover the log, bring the index up to it, begin a boot.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use federation_core::id::{LogPosition, StoreId};
+use federation_core::port::store::{Health, Snapshot, StoreError};
+
+use super::write::clear_ghosts;
+use super::{Engine, OpenReport, RebuildReason, Setup, Shared};
+use crate::disk::{Disk, DiskAction, DiskError};
+use crate::error::OpenError;
+use crate::format::{FORMAT_VERSION, Format};
+use crate::index::{Batch, Index, IndexOpener};
+use crate::log::{Corruption, GroupBuilder, LogGeometry, RecordKind, Recovered, Scan, salt_of};
+use crate::metrics::Metrics;
+use crate::replay::Replay;
+use crate::schema::facts::LogFact;
+use crate::schema::keys;
+use crate::schema::values::{IndexMark, decode_checkpoint};
+use crate::state::{LookupError, State};
+
+/// The index as it is behind the whole log.
+struct Caught<I> {
+    index: I,
+    state: State,
+    recovered: Recovered,
+    replayed_ops: u64,
+    rebuilt: Option<RebuildReason>,
+}
+
+impl<D: Disk, O: IndexOpener> Engine<D, O> {
+    /// Opens the directory on `disk`, with its index where `opener` says, and begins a boot in it, durably.
+    ///
+    /// `progress` is told bytes of log done and to do while the index is brought up to the log.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(
+        disk: D,
+        opener: &O,
+        setup: Setup,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(Self, OpenReport), OpenError> {
+        let salt = settle_format(&disk, &setup)?;
+        let scan = Scan::open(disk, salt)?;
+        let caught = catch_up(&scan, opener, salt, progress)?;
+        let is_new = caught.recovered.end == 0;
+        if setup.ids.new_mesh && !is_new {
+            return Err(OpenError::NotEmpty);
+        }
+        if let Some(found) = caught.state.memory.node.clone().filter(|found| *found != setup.node) {
+            return Err(OpenError::OtherNode { found, given: setup.node });
+        }
+        let geometry = LogGeometry {
+            segment_bytes: setup.options.segment_bytes,
+            salt,
+            reserve_bytes: setup.options.reserve_bytes,
+        };
+        let log = scan.into_log(caught.recovered, geometry)?;
+        let metrics = Arc::new(Metrics::default());
+        let shared = Shared {
+            index: caught.index,
+            log: log.reader(),
+            snapshot: ArcSwap::from_pointee(Snapshot {
+                clock: caught.state.clock.clone(),
+                position: LogPosition(log.end()),
+                facts: Arc::clone(&caught.state.memory.facts),
+                health: Health::Writable,
+            }),
+            sessions: Mutex::new(BTreeSet::new()),
+            metrics,
+        };
+        let mut engine = Self {
+            log,
+            shared: Arc::new(shared),
+            state: caught.state,
+            salt,
+            own_origin: None,
+            last_hlc: None,
+            sealer: setup.sealer.clone(),
+            clock: setup.clock.clone(),
+            options: setup.options,
+            builder: GroupBuilder::new(),
+            health: Health::Writable,
+            last_session: 0,
+            has_ghosts: false,
+            indexed_to: caught.recovered.end,
+            checkpointed_to: 0,
+        };
+        engine.begin_boot(&setup, is_new)?;
+        if caught.rebuilt.is_some() {
+            engine.shared.metrics.rebuilds.add(u64::from(!is_new));
+            engine.checkpoint().map_err(refused)?;
+        }
+        engine.checkpointed_to = engine.log.end();
+        let report = OpenReport {
+            store: engine.state.memory.facts.store.unwrap_or(StoreId { created_ms: 0, random: 0 }),
+            is_new,
+            recovered_to: caught.recovered.end,
+            torn_bytes: caught.recovered.torn_bytes,
+            replayed_ops: caught.replayed_ops,
+            rebuilt: caught.rebuilt.filter(|_| !is_new),
+        };
+        Ok((engine, report))
+    }
+
+    /// Writes the store's beginning, if this is it, and the boot's, and clears what an earlier boot kept for sessions.
+    fn begin_boot(&mut self, setup: &Setup, is_new: bool) -> Result<(), OpenError> {
+        let previous_end = LogPosition(self.log.end());
+        let ids = setup.ids;
+        let mut facts = Vec::new();
+        if is_new {
+            let store = StoreId { created_ms: ids.now.0, random: ids.store_random };
+            facts.push(LogFact::Store { store, node: setup.node.clone(), new_mesh: ids.new_mesh });
+        }
+        facts.push(LogFact::Boot { boot: ids.boot, previous_end });
+        self.builder.clear();
+        for fact in &facts {
+            let (kind, content) = fact.encode();
+            self.builder.push(kind, &[&content]);
+        }
+        let start = self.append().map_err(refused)?;
+        let mut batch = Batch::new();
+        for fact in facts {
+            self.state.memory.learn(fact, &mut batch);
+        }
+        self.has_ghosts = clear_ghosts(&self.shared.index, &mut batch)?;
+        let end = self.log.end();
+        let mark = IndexMark { salt: self.salt, last_start: start, end, counts: self.state.counts };
+        batch.put(keys::mark(), mark.encode());
+        self.shared.index.apply(batch)?;
+        self.indexed_to = end;
+        self.publish();
+        Ok(())
+    }
+}
+
+/// The salt of the directory; makes the file with the format version if there is none.
+fn settle_format<D: Disk>(disk: &D, setup: &Setup) -> Result<u64, OpenError> {
+    if let Some(format) = Format::read(disk)? {
+        return Ok(format.salt);
+    }
+    let salt = salt_of(setup.ids.store_random, setup.ids.boot.0);
+    if Scan::open(disk.clone(), salt).map_or(true, |scan| scan.limit() > 0) {
+        return Err(OpenError::FormatUnreadable);
+    }
+    Format { version: FORMAT_VERSION, salt }.write(disk)?;
+    Ok(salt)
+}
+
+/// Opens the index and brings it up to the log, or makes it again.
+fn catch_up<D: Disk, O: IndexOpener>(
+    scan: &Scan<D>,
+    opener: &O,
+    salt: u64,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Caught<O::Index>, OpenError> {
+    match usable(scan, opener, salt)? {
+        Ok((index, state, mark, recovered)) => {
+            let mut replay = Replay::new(&index, state, salt);
+            feed(scan, &mut replay, mark.last_start, mark.end, recovered, progress)?;
+            let (state, replayed_ops) = replay.finish()?;
+            Ok(Caught { index, state, recovered, replayed_ops, rebuilt: None })
+        }
+        Err(reason) => {
+            let recovered = scan.groups::<OpenError>(0, |_| Ok(()))?;
+            if recovered.end > 0 {
+                tracing::warn!(?reason, bytes = recovered.end, "making the index again from the log");
+            }
+            let index = opener.create()?;
+            let mut replay = Replay::new(&index, State::default(), salt);
+            feed(scan, &mut replay, 0, 0, recovered, progress)?;
+            let (state, replayed_ops) = replay.finish()?;
+            Ok(Caught { index, state, recovered, replayed_ops, rebuilt: Some(reason) })
+        }
+    }
+}
+
+type Usable<I> = (I, State, IndexMark, Recovered);
+
+/// The index with its state, and where the log ends, if the index can be trusted.
+fn usable<D: Disk, O: IndexOpener>(
+    scan: &Scan<D>,
+    opener: &O,
+    salt: u64,
+) -> Result<Result<Usable<O::Index>, RebuildReason>, OpenError> {
+    let Ok(index) = opener.open() else { return Ok(Err(RebuildReason::Unreadable)) };
+    let mark = match index.read(&keys::mark()) {
+        Ok(Some(bytes)) => match IndexMark::decode(&bytes) {
+            Ok(mark) => mark,
+            Err(_) => return Ok(Err(RebuildReason::Unreadable)),
+        },
+        Ok(None) => return Ok(Err(RebuildReason::Missing)),
+        Err(_) => return Ok(Err(RebuildReason::Unreadable)),
+    };
+    if mark.salt != salt {
+        return Ok(Err(RebuildReason::Foreign));
+    }
+    let Some((recovered, checkpoint)) = behind(scan, mark)? else {
+        // The group that the index took in last is not there, so a part of the log is not.
+        return Err(Corruption::BehindIndex { log: scan.limit(), index: mark.end }.into());
+    };
+    if checkpoint.is_some_and(|position| position > mark.end) {
+        return Ok(Err(RebuildReason::Older));
+    }
+    match State::load(&index, mark) {
+        Ok(state) => Ok(Ok((index, state, mark, recovered))),
+        Err(LookupError::Index(_) | LookupError::Schema(_)) => Ok(Err(RebuildReason::Unreadable)),
+    }
+}
+
+/// Walks the log from the last group that the index knows. Tells where the log ends and the newest checkpoint
+/// in between; none if that group is not there.
+fn behind<D: Disk>(scan: &Scan<D>, mark: IndexMark) -> Result<Option<(Recovered, Option<u64>)>, OpenError> {
+    if mark.end > scan.limit() {
+        return Ok(None);
+    }
+    let mut is_known = false;
+    let mut checkpoint = None;
+    let recovered = scan.groups::<OpenError>(mark.last_start, |group| {
+        is_known |= group.end == mark.end;
+        for record in group.records().filter(|record| record.kind == Some(RecordKind::Checkpoint)) {
+            let unreadable = Corruption::Record { position: record.place.position };
+            checkpoint = checkpoint.max(Some(decode_checkpoint(record.content).map_err(|_| unreadable)?));
+        }
+        Ok(())
+    })?;
+    Ok(is_known.then_some((recovered, checkpoint)))
+}
+
+/// Hands the groups from `from` on that are behind `skip_to` to `replay`.
+fn feed<D: Disk, I: Index>(
+    scan: &Scan<D>,
+    replay: &mut Replay<'_, I>,
+    from: u64,
+    skip_to: u64,
+    recovered: Recovered,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), OpenError> {
+    let total = recovered.end.saturating_sub(skip_to);
+    let again = scan.groups::<OpenError>(from, |group| {
+        if group.start >= skip_to {
+            replay.group(group)?;
+            progress(group.end - skip_to, total);
+        }
+        Ok(())
+    })?;
+    debug_assert_eq!(again, recovered, "nobody writes while the log is read");
+    Ok(())
+}
+
+/// What a refusal of the first group of a boot means to whoever opens the store.
+fn refused(error: StoreError) -> OpenError {
+    let name = "log".to_owned();
+    OpenError::Disk(match error {
+        StoreError::DiskFull => DiskError::Full { name },
+        _ => DiskError::Io { action: DiskAction::Write, name, source: std::io::Error::other(error) },
+    })
+}

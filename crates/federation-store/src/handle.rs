@@ -1,0 +1,288 @@
+//! The store as a daemon runs it: one thread that writes, a few that read, bounded queues before both.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use federation_core::id::{Kind, RecordId, RecordKey};
+use federation_core::port::store::{
+    Committed, Done, ListPage, ListQuery, RecordRead, ReplicaStore, Request, SessionPage, SessionQuery,
+    Snapshot, StateHash, StoreError,
+};
+
+use crate::disk::Disk;
+use crate::engine::{Engine, Submission};
+use crate::error::OpenError;
+use crate::index::IndexOpener;
+use crate::log::Spare;
+use crate::metrics::Metrics;
+use crate::read::Reads;
+
+/// Told once, from the store's own thread, when a thread of it panicked: the process is to end.
+pub type Failed = Box<dyn FnOnce(&'static str) + Send>;
+
+/// A store with its threads. [`StoreHandle::close`] ends them in order; dropping it does the same and tells nobody
+/// how it went.
+pub struct StoreHandle<D: Disk, O: IndexOpener> {
+    reads: Reads<D, O::Index>,
+    failed: Arc<Failure>,
+    to_writer: Option<SyncSender<Submission>>,
+    to_readers: Option<SyncSender<Job>>,
+    writer: Option<JoinHandle<Result<(), StoreError>>>,
+    others: Vec<JoinHandle<()>>,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Whether a thread has panicked, and who is to know.
+struct Failure {
+    has_failed: AtomicBool,
+    observer: Mutex<Option<Failed>>,
+}
+
+impl<D: Disk, O: IndexOpener> StoreHandle<D, O>
+where
+    Engine<D, O>: Send,
+{
+    /// Starts the threads over an open engine. `failed` is told if one of them panics.
+    ///
+    /// # Errors
+    /// [`OpenError::Thread`].
+    pub fn spawn(engine: Engine<D, O>, failed: Failed) -> Result<Self, OpenError> {
+        let options = *engine.options();
+        let failure =
+            Arc::new(Failure { has_failed: AtomicBool::new(false), observer: Mutex::new(Some(failed)) });
+        let (to_writer, submissions) = sync_channel(options.queue_requests_max);
+        let (to_readers, jobs) = sync_channel::<Job>(options.queue_requests_max);
+        let (to_spare, spare_wanted) = sync_channel(1);
+        let reads = engine.reads();
+        let spare = engine.spare();
+        let mut handle = Self {
+            reads,
+            failed: Arc::clone(&failure),
+            to_writer: Some(to_writer),
+            to_readers: Some(to_readers),
+            writer: None,
+            others: Vec::new(),
+        };
+        handle.others.push(start("store-spare", move || prepare_spares(&spare, &spare_wanted))?);
+        let jobs = Arc::new(Mutex::new(jobs));
+        for _ in 0..options.reader_threads.max(1) {
+            let (jobs, failure) = (Arc::clone(&jobs), Arc::clone(&failure));
+            handle.others.push(start("store-read", move || run_jobs(&jobs, &failure))?);
+        }
+        let writer = move || {
+            let run = AssertUnwindSafe(|| write(engine, &submissions, &to_spare));
+            catch_unwind(run).unwrap_or_else(|_| {
+                failure.tell("the store's writer");
+                Err(StoreError::ReadOnly)
+            })
+        };
+        handle.writer = Some(start("store-write", writer)?);
+        Ok(handle)
+    }
+
+    /// What the store has done since it was opened.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.reads.metrics()
+    }
+
+    /// Answers what is queued, checkpoints, and ends the threads.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadOnly`] if the store was poisoned: what was acknowledged is in the log all the same.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        self.end()
+    }
+
+    fn read<T: Send + 'static>(
+        &self,
+        done: Done<Result<T, StoreError>>,
+        read: impl FnOnce(&Reads<D, O::Index>) -> Result<T, StoreError> + Send + 'static,
+    ) {
+        let Some(to_readers) = &self.to_readers else { return done(Err(StoreError::Closed)) };
+        let reads = self.reads.clone();
+        // The answer must be given whether or not the queue takes the job.
+        let done = Arc::new(Mutex::new(Some(done)));
+        let in_job = Arc::clone(&done);
+        let job: Job = Box::new(move || answer(&in_job, read(&reads)));
+        if let Err(error) = to_readers.try_send(job) {
+            answer(
+                &done,
+                Err(match error {
+                    TrySendError::Full(_) => StoreError::Busy,
+                    TrySendError::Disconnected(_) => StoreError::Closed,
+                }),
+            );
+        }
+    }
+}
+
+impl<D: Disk, O: IndexOpener> StoreHandle<D, O> {
+    fn end(&mut self) -> Result<(), StoreError> {
+        self.to_writer = None;
+        self.to_readers = None;
+        let result = match self.writer.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            None => Ok(()),
+            Some(Err(_)) => Err(StoreError::ReadOnly),
+        };
+        for thread in self.others.drain(..) {
+            if thread.join().is_err() {
+                self.failed.tell("a thread of the store");
+            }
+        }
+        result
+    }
+}
+
+impl<D: Disk, O: IndexOpener> Drop for StoreHandle<D, O> {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            tracing::error!(%error, "the store was not closed in order");
+        }
+    }
+}
+
+impl Failure {
+    fn tell(&self, who: &'static str) {
+        self.has_failed.store(true, Ordering::Release);
+        let observer = self.observer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(observer) = observer {
+            observer(who);
+        }
+    }
+}
+
+fn start<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, OpenError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(OpenError::Thread)
+}
+
+fn answer<T>(done: &Mutex<Option<Done<T>>>, value: T) {
+    let done = done.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(done) = done {
+        done(value);
+    }
+}
+
+/// The writer's loop: takes what is there into one group, commits it, answers; checkpoints when it is time.
+fn write<D: Disk, O: IndexOpener>(
+    mut engine: Engine<D, O>,
+    submissions: &Receiver<Submission>,
+    to_spare: &SyncSender<()>,
+) -> Result<(), StoreError> {
+    let interval = engine.options().checkpoint_interval.to_std();
+    let mut checkpointed = Instant::now();
+    let mut segments = 0;
+    let mut carried: Option<Submission> = None;
+    loop {
+        if engine.metrics().segments.value() != segments {
+            segments = engine.metrics().segments.value();
+            // Full means that it is being made.
+            let _ = to_spare.try_send(());
+        }
+        let first = match carried.take() {
+            Some(first) => Ok(first),
+            None => submissions.recv_timeout(interval.saturating_sub(checkpointed.elapsed())),
+        };
+        match first {
+            Ok(first) => {
+                let (group, rest) = gather(first, submissions);
+                carried = rest;
+                for answer in engine.step(group) {
+                    answer.give();
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return engine.checkpoint(),
+        }
+        if checkpointed.elapsed() >= interval {
+            // What goes wrong is in the snapshot's health, and in the log.
+            let _ = engine.checkpoint();
+            checkpointed = Instant::now();
+        }
+    }
+}
+
+/// A group: `first` and what waits behind it, up to the limits of a group; and the one that was too much.
+fn gather(first: Submission, submissions: &Receiver<Submission>) -> (Vec<Submission>, Option<Submission>) {
+    let mut weight = first.weight();
+    let mut group = vec![first];
+    loop {
+        match submissions.try_recv() {
+            Ok(next) => {
+                let more = next.weight();
+                if !weight.takes(more) {
+                    return (group, Some(next));
+                }
+                weight = weight.plus(more);
+                group.push(next);
+            }
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => return (group, None),
+        }
+    }
+}
+
+fn prepare_spares<D: Disk>(spare: &Spare<D>, wanted: &Receiver<()>) {
+    while wanted.recv().is_ok() {
+        spare.prepare();
+    }
+}
+
+fn run_jobs(jobs: &Mutex<Receiver<Job>>, failure: &Failure) {
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = job else { return };
+        if catch_unwind(AssertUnwindSafe(job)).is_err() {
+            failure.tell("a reader of the store");
+        }
+    }
+}
+
+impl<D: Disk, O: IndexOpener> ReplicaStore for StoreHandle<D, O>
+where
+    Engine<D, O>: Send,
+    Self: Send + Sync + 'static,
+{
+    fn submit(
+        &self,
+        batch: Vec<Request>,
+        done: Done<Result<Committed, StoreError>>,
+    ) -> Result<(), StoreError> {
+        let to_writer = self.to_writer.as_ref().ok_or(StoreError::Closed)?;
+        to_writer.try_send(Submission { requests: batch, done }).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Busy,
+            TrySendError::Disconnected(_) => StoreError::ReadOnly,
+        })
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.reads.snapshot()
+    }
+
+    fn read(&self, key: RecordKey, done: Done<Result<RecordRead, StoreError>>) {
+        Self::read(self, done, move |reads| reads.record(&key));
+    }
+
+    fn keys_of(&self, kind: Kind, id: RecordId, done: Done<Result<Vec<RecordKey>, StoreError>>) {
+        Self::read(self, done, move |reads| reads.keys_of(&kind, &id));
+    }
+
+    fn list(&self, query: ListQuery, done: Done<Result<ListPage, StoreError>>) {
+        Self::read(self, done, move |reads| reads.list(&query));
+    }
+
+    fn session_page(&self, query: SessionQuery, done: Done<Result<SessionPage, StoreError>>) {
+        Self::read(self, done, move |reads| reads.session_page(&query));
+    }
+
+    fn state_hash(&self, done: Done<Result<StateHash, StoreError>>) {
+        Self::read(self, done, |reads| reads.state_hash());
+    }
+}

@@ -1,0 +1,97 @@
+//! The log: what is durable, and the only thing that is.
+//!
+//! Segments, preallocated and appended to by one writer. The unit of writing is the *group*: a mark and the records
+//! behind it, written at once, made durable by one `fdatasync`, and only then acknowledged. Then, and not before,
+//! the next group is written. So **at most one group at the end of the log has bytes that were not synced**, and
+//! everything that recovery decides follows from that.
+//!
+//! # Positions
+//!
+//! A position counts the bytes of groups since the store began: marks and records, not segment headers and not the
+//! unused end of a segment. A segment's header says at which position it begins, so a position alone says which byte
+//! of which file it is. Positions are never reset.
+//!
+//! # A torn tail, or corruption
+//!
+//! A group is whole if its mark's checksum holds, the mark names the position at which it stands, and the checksum
+//! over its records holds. Recovery reads groups in order. Where the next one is not whole, it must decide:
+//!
+//! - A mark with a valid checksum and a *later* start stands anywhere behind it, or a later segment begins behind it,
+//!   or the index has been written past it: then the bad group was synced once, for what came later was written only
+//!   after that. That is corruption: it is reported, and nothing is opened over it.
+//! - Otherwise it is the last thing that was written. Its sync had not returned, nothing of it was acknowledged, and
+//!   it is cut, whatever bytes of it have survived.
+//!
+//! The one thing that this cannot tell is the loss of the very last group after its sync with an index that is behind
+//! it; a peer's memory of this node's position can (a lower position within one boot).
+//!
+//! Marks carry a salt of the directory, so that no record's content is taken for one. Bytes of a torn group are
+//! overwritten with zeros before anything is appended, so that no later search meets them.
+//!
+//! # Segments
+//!
+//! A segment is made under a temporary name, filled with zeros, given its header, synced, renamed, and the directory
+//! is synced: at each of these steps a crash leaves either a temporary file, which means nothing, or an empty
+//! segment at the right position. The old segment has no un-synced bytes by then.
+
+mod frame;
+mod reader;
+mod recovery;
+mod segment;
+mod writer;
+
+pub(crate) use frame::{Group, GroupBuilder, Record, RecordKind, op_parts};
+pub(crate) use reader::LogReader;
+pub(crate) use recovery::{Recovered, Scan};
+pub(crate) use segment::{LogGeometry, SegmentsError, salt_of};
+pub(crate) use writer::{AppendError, Log, Spare};
+
+/// Where a record stands in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Position of its first byte.
+    pub(crate) position: u64,
+    /// Its length, header included.
+    pub(crate) bytes: u32,
+}
+
+/// What is wrong with the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Corruption {
+    /// A group that was synced once is not whole any more.
+    #[error("segment {segment}: the group at log position {position} (byte {offset} of the file) is damaged")]
+    Group {
+        /// Number of the segment.
+        segment: u64,
+        /// Position of the group.
+        position: u64,
+        /// The same as a byte of the segment's file.
+        offset: u64,
+    },
+    /// A segment's header does not hold, or does not fit the segments around it.
+    #[error("segment {segment}: its header is damaged")]
+    Header {
+        /// Number of the segment.
+        segment: u64,
+    },
+    /// A segment is missing.
+    #[error("segment {segment} is missing")]
+    Missing {
+        /// Its number.
+        segment: u64,
+    },
+    /// A record passes its checksum and does not say what its kind says.
+    #[error("the record at log position {position} cannot be read")]
+    Record {
+        /// Position of the record.
+        position: u64,
+    },
+    /// The index has been written past the end of the log: a part of the log that was synced is gone.
+    #[error("the log ends at position {log}, the index has been at {index}")]
+    BehindIndex {
+        /// Where the log ends.
+        log: u64,
+        /// Where the index has been.
+        index: u64,
+    },
+}

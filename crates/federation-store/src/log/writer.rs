@@ -1,0 +1,151 @@
+//! The one writer of the log.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use crate::disk::{Disk, DiskError, DiskFile};
+use crate::log::frame::GroupBuilder;
+use crate::log::reader::LogReader;
+use crate::log::segment::{LogGeometry, SEGMENT_HEADER_BYTES, Segment, SegmentList, begin, segment_name};
+
+/// The log, open for appending.
+#[derive(Debug)]
+pub(crate) struct Log<D: Disk> {
+    disk: D,
+    geometry: LogGeometry,
+    segments: Arc<ArcSwap<SegmentList<D::File>>>,
+    end: u64,
+    spare: Spare<D>,
+}
+
+/// Why a group was not appended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AppendError {
+    /// There is no room for the next segment. Nothing was written; a later try may find room.
+    #[error("no room for the next segment")]
+    Full,
+    /// A write or sync failed: what the disk holds of the group is unknown, and the log must not be written again.
+    #[error(transparent)]
+    Failed(DiskError),
+}
+
+impl<D: Disk> Log<D> {
+    /// The log of these segments that ends at `end`, with no bytes behind it.
+    pub(crate) fn new(disk: D, geometry: LogGeometry, segments: SegmentList<D::File>, end: u64) -> Self {
+        let spare = Spare {
+            disk: disk.clone(),
+            bytes: geometry.segment_bytes,
+            reserve_bytes: geometry.reserve_bytes,
+            file: Arc::default(),
+        };
+        Self { disk, geometry, segments: Arc::new(ArcSwap::from_pointee(segments)), end, spare }
+    }
+
+    /// Position behind the last group.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Reads what is in it.
+    pub(crate) fn reader(&self) -> LogReader<D::File> {
+        LogReader::new(Arc::clone(&self.segments))
+    }
+
+    /// Makes the next segment ahead of its use, from any thread.
+    pub(crate) fn spare(&self) -> Spare<D> {
+        self.spare.clone()
+    }
+
+    /// Writes the group and makes it durable. Returns the position at which it starts.
+    pub(crate) fn append(&mut self, group: &mut GroupBuilder) -> Result<u64, AppendError> {
+        let start = self.end;
+        let bytes = group.len_bytes();
+        let head = self.segments.load().last().cloned();
+        let head = match head {
+            Some(head) if start + bytes <= head.limit() => head,
+            _ => self.switch(bytes)?,
+        };
+        head.file
+            .write_at(head.offset(start), group.finish(self.geometry.salt, start))
+            .map_err(AppendError::Failed)?;
+        head.file.sync_data().map_err(AppendError::Failed)?;
+        self.end = start + bytes;
+        Ok(start)
+    }
+
+    /// Makes a new last segment with room for a group of `bytes`.
+    fn switch(&mut self, bytes: u64) -> Result<Arc<Segment<D::File>>, AppendError> {
+        let list = self.segments.load_full();
+        let number = list.last().map_or(1, |last| last.number + 1);
+        let needed = (bytes + SEGMENT_HEADER_BYTES as u64).max(self.geometry.segment_bytes);
+        let (file, temporary) = match self.spare.take().filter(|_| needed == self.geometry.segment_bytes) {
+            Some(file) => (file, SPARE_FILE),
+            None => (create(&self.disk, NEXT_FILE, needed, self.geometry.reserve_bytes)?, NEXT_FILE),
+        };
+        let segment = begin(file, number, self.end, self.geometry.salt).map_err(AppendError::Failed)?;
+        self.disk.rename(temporary, &segment_name(number)).map_err(AppendError::Failed)?;
+        self.disk.sync_directory().map_err(AppendError::Failed)?;
+        let segment = Arc::new(segment);
+        let mut longer = (*list).clone();
+        longer.push(Arc::clone(&segment));
+        self.segments.store(Arc::new(longer));
+        Ok(segment)
+    }
+}
+
+/// Room for the next segment, made ahead of its use so that the writer does not wait for 64 MiB of zeros.
+#[derive(Debug)]
+pub(crate) struct Spare<D: Disk> {
+    disk: D,
+    bytes: u64,
+    reserve_bytes: u64,
+    file: Arc<Mutex<Option<D::File>>>,
+}
+
+impl<D: Disk> Clone for Spare<D> {
+    fn clone(&self) -> Self {
+        Self {
+            disk: self.disk.clone(),
+            bytes: self.bytes,
+            reserve_bytes: self.reserve_bytes,
+            file: Arc::clone(&self.file),
+        }
+    }
+}
+
+impl<D: Disk> Spare<D> {
+    /// Makes the file if there is none. Called from one thread only, and never from the writer's.
+    ///
+    /// A failure is not reported: the writer then makes its segment itself and meets the same obstacle.
+    pub(crate) fn prepare(&self) {
+        if self.lock().is_some() {
+            return;
+        }
+        if let Ok(file) = create(&self.disk, SPARE_FILE, self.bytes, self.reserve_bytes) {
+            *self.lock() = Some(file);
+        }
+    }
+
+    fn take(&self) -> Option<D::File> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<D::File>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn create<D: Disk>(disk: &D, name: &str, bytes: u64, reserve_bytes: u64) -> Result<D::File, AppendError> {
+    if disk.free_bytes().map_err(AppendError::Failed)? < bytes.saturating_add(reserve_bytes) {
+        return Err(AppendError::Full);
+    }
+    disk.create(name, bytes).map_err(|error| match error {
+        DiskError::Full { .. } => AppendError::Full,
+        other @ DiskError::Io { .. } => AppendError::Failed(other),
+    })
+}
+
+// Both end like every temporary file: what a crash leaves of them is removed at the next start.
+const NEXT_FILE: &str = "next.tmp";
+const SPARE_FILE: &str = "spare.tmp";

@@ -1,0 +1,169 @@
+//! Brings an index up to the end of the log: the groups behind its mark, or all of them.
+
+use federation_core::apply::{Applied, drop_dead, repair};
+use federation_core::dot::Dot;
+use federation_core::dot_set::DotSet;
+use federation_core::id::RecordKey;
+use federation_core::limits::{GROUP_BYTES_MAX, GROUP_OPS_MAX};
+use federation_core::node_clock::NodeClock;
+use federation_core::op::Op;
+use federation_core::record::Version;
+use federation_wire::v1::op::{decode_op, op_hash};
+
+use crate::index::{Batch, Index};
+use crate::log::{Corruption, Group, Place, Record, RecordKind, op_parts};
+use crate::schema::facts::LogFact;
+use crate::schema::values::{IndexMark, Stored, decode_clock, decode_drop};
+use crate::state::{Ghosts, LookupError, State, Transition, stored, write_clock};
+
+/// Applies groups of the log to an index.
+///
+/// Ops go through core's `repair`, which does not ask the clock: a log may hold an op behind a record that already
+/// says that its dot is in the clock. An op that was live when it was written and is covered by a later one is
+/// replaced by that one here as it was then.
+pub(crate) struct Replay<'a, I: Index> {
+    index: &'a I,
+    state: State,
+    salt: u64,
+    clock_before: NodeClock,
+    transition: Transition,
+    gained: DotSet,
+    facts: Batch,
+    mark: Option<(u64, u64)>,
+    pending_ops: usize,
+    pending_bytes: u64,
+    ops: u64,
+}
+
+/// Why the log could not be replayed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReplayError {
+    #[error(transparent)]
+    Corrupt(#[from] Corruption),
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+}
+
+impl<'a, I: Index> Replay<'a, I> {
+    /// On top of what the index holds.
+    pub(crate) fn new(index: &'a I, state: State, salt: u64) -> Self {
+        Self {
+            index,
+            clock_before: state.clock.clone(),
+            state,
+            salt,
+            transition: Transition::default(),
+            gained: DotSet::new(),
+            facts: Batch::new(),
+            mark: None,
+            pending_ops: 0,
+            pending_bytes: 0,
+            ops: 0,
+        }
+    }
+
+    /// Applies one group; its effects reach the index with this or a later one, always whole.
+    pub(crate) fn group(&mut self, group: &Group) -> Result<(), ReplayError> {
+        let mut seen = 0;
+        for record in group.records() {
+            self.record(record)?;
+            seen += 1;
+        }
+        if seen != group.count {
+            return Err(Corruption::Record { position: group.start }.into());
+        }
+        self.mark = Some((group.start, group.end));
+        self.pending_bytes += group.end - group.start;
+        if self.pending_ops >= GROUP_OPS_MAX || self.pending_bytes >= GROUP_BYTES_MAX as u64 {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// The state after the last group, all of which is in the index now; and how many ops were applied.
+    pub(crate) fn finish(mut self) -> Result<(State, u64), ReplayError> {
+        self.flush()?;
+        Ok((self.state, self.ops))
+    }
+
+    fn record(&mut self, record: Record<'_>) -> Result<(), ReplayError> {
+        let unreadable = Corruption::Record { position: record.place.position };
+        match record.kind.ok_or(unreadable)? {
+            RecordKind::Op => {
+                let (bytes, _) = op_parts(record.content).ok_or(unreadable)?;
+                let op = decode_op(bytes).map_err(|_| unreadable)?;
+                self.op(&op, Version::of(&op, op_hash(bytes)), record.place)
+            }
+            RecordKind::Clock => {
+                let dots = decode_clock(record.content).map_err(|_| unreadable)?;
+                self.gained.join(&dots);
+                self.state.clock.join(&dots);
+                Ok(())
+            }
+            RecordKind::Drop => {
+                let (key, dots) = decode_drop(record.content).map_err(|_| unreadable)?;
+                self.drop_versions(&key, &dots)
+            }
+            RecordKind::Checkpoint => Ok(()),
+            kind => {
+                let fact = LogFact::decode(kind, record.content).ok_or(unreadable)?;
+                self.state.memory.learn(fact.map_err(|_| unreadable)?, &mut self.facts);
+                Ok(())
+            }
+        }
+    }
+
+    fn op(&mut self, op: &Op, version: Version, place: Place) -> Result<(), ReplayError> {
+        let before = self.load(&op.key)?;
+        let mut record = before.record();
+        self.gained.insert(&op.dot);
+        let applied = repair(&mut record, &mut self.state.clock, version);
+        if let Applied::Live { removed, .. } = applied {
+            let place_of = |dot: &Dot| {
+                if *dot == op.dot { Some(place) } else { before.version(dot).map(|(_, place)| *place) }
+            };
+            let after = Stored::new(&record, place_of)
+                .map_err(|_| Corruption::Record { position: place.position })?;
+            self.transition.after.insert(op.key.clone(), after);
+            self.state.memory.forget_letters(removed.iter(), &mut self.facts);
+        }
+        self.pending_ops += 1;
+        self.ops += 1;
+        Ok(())
+    }
+
+    fn drop_versions(&mut self, key: &RecordKey, dots: &[Dot]) -> Result<(), ReplayError> {
+        let before = self.load(key)?;
+        let mut record = before.record();
+        let removed = drop_dead(&mut record, |dot| dots.contains(dot));
+        if let Ok(after) = Stored::new(&record, |dot| before.version(dot).map(|(_, place)| *place)) {
+            self.transition.after.insert(key.clone(), after);
+        }
+        self.state.memory.forget_letters(removed.iter(), &mut self.facts);
+        Ok(())
+    }
+
+    fn load(&mut self, key: &RecordKey) -> Result<Stored, ReplayError> {
+        if let Some(pending) = self.transition.after.get(key) {
+            return Ok(pending.clone());
+        }
+        let before = stored(self.index, key)?;
+        self.transition.before.insert(key.clone(), before.clone());
+        Ok(before)
+    }
+
+    fn flush(&mut self) -> Result<(), ReplayError> {
+        let Some((last_start, end)) = self.mark.take() else { return Ok(()) };
+        let mut batch = std::mem::take(&mut self.facts);
+        let transition = std::mem::take(&mut self.transition);
+        transition.write(&mut batch, &mut self.state.counts, Ghosts::NotNeeded);
+        write_clock(&mut batch, &self.clock_before, &self.state.clock, &self.gained);
+        let mark = IndexMark { salt: self.salt, last_start, end, counts: self.state.counts };
+        batch.put(crate::schema::keys::mark(), mark.encode());
+        self.index.apply(batch).map_err(LookupError::Index)?;
+        self.clock_before = self.state.clock.clone();
+        self.gained = DotSet::new();
+        (self.pending_ops, self.pending_bytes) = (0, 0);
+        Ok(())
+    }
+}

@@ -1,0 +1,263 @@
+//! What a node remembers of itself and of the mesh: as records of the log, and as keys of the index.
+
+use std::sync::Arc;
+
+use federation_core::dot::Dot;
+use federation_core::id::{BootId, LogPosition, NodeId, StoreId};
+use federation_core::limits::BOOTS_MAX;
+use federation_core::port::store::{Boot, Fact, Facts, PeerFact, Rebootstrap, RefusalReason};
+use federation_wire::codec;
+use federation_wire::v1::types::Wire;
+
+use super::values::decode;
+use super::{SchemaError, keys};
+use crate::index::Batch;
+use crate::log::RecordKind;
+
+/// A fact as the log has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LogFact {
+    /// The store began.
+    Store {
+        store: StoreId,
+        /// The node that the directory belongs to.
+        node: NodeId,
+        /// Whether the mesh was new. If not, the node re-bootstraps.
+        new_mesh: bool,
+    },
+    /// A boot began.
+    Boot {
+        boot: BootId,
+        /// Where the one before it ended.
+        previous_end: LogPosition,
+    },
+    /// Own ops carry this epoch.
+    Epoch(BootId),
+    /// What the port was asked to remember.
+    Remember(Fact),
+}
+
+/// The facts, and what only the store asks for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Memory {
+    /// What the port shows. Shared with snapshots, so it is copied when it changes and only then.
+    pub(crate) facts: Arc<Facts>,
+    /// The node that the directory belongs to.
+    pub(crate) node: Option<NodeId>,
+}
+
+impl LogFact {
+    /// Kind and content of its record.
+    pub(crate) fn encode(&self) -> (RecordKind, Vec<u8>) {
+        match self {
+            Self::Store { store, node, new_mesh } => {
+                (RecordKind::Store, codec::encode(&(Wire(*store), Wire(node), *new_mesh)))
+            }
+            Self::Boot { boot, previous_end } => {
+                (RecordKind::Boot, codec::encode(&(Wire(*boot), Wire(*previous_end))))
+            }
+            Self::Epoch(epoch) => (RecordKind::Epoch, codec::encode(&Wire(*epoch))),
+            Self::Remember(fact) => match fact {
+                Fact::Peer(peer, known) => (RecordKind::Peer, codec::encode(&(Wire(peer), Wire(known)))),
+                Fact::DeadLetter { peer, dot, reason } => {
+                    (RecordKind::DeadLetter, codec::encode(&(Wire(peer), Wire(dot), Wire(*reason))))
+                }
+                Fact::RebootstrapBegun { store } => {
+                    (RecordKind::RebootstrapBegun, codec::encode(&Wire(*store)))
+                }
+                Fact::RebootstrapDrained(peer) => {
+                    (RecordKind::RebootstrapDrained, codec::encode(&Wire(peer)))
+                }
+                Fact::RebootstrapDone => (RecordKind::RebootstrapDone, Vec::new()),
+            },
+        }
+    }
+
+    /// Reads what [`LogFact::encode`] wrote; none if the kind is not that of a fact.
+    pub(crate) fn decode(kind: RecordKind, content: &[u8]) -> Option<Result<Self, SchemaError>> {
+        const WHAT: &str = "a fact in the log";
+        Some(match kind {
+            RecordKind::Store => decode(WHAT, content)
+                .map(|(Wire(store), Wire(node), new_mesh)| Self::Store { store, node, new_mesh }),
+            RecordKind::Boot => decode(WHAT, content)
+                .map(|(Wire(boot), Wire(previous_end))| Self::Boot { boot, previous_end }),
+            RecordKind::Epoch => decode(WHAT, content).map(|Wire(epoch)| Self::Epoch(epoch)),
+            RecordKind::Peer => {
+                decode(WHAT, content).map(|(Wire(peer), Wire(known))| Self::Remember(Fact::Peer(peer, known)))
+            }
+            RecordKind::DeadLetter => decode(WHAT, content).map(|(Wire(peer), Wire(dot), Wire(reason))| {
+                Self::Remember(Fact::DeadLetter { peer, dot, reason })
+            }),
+            RecordKind::RebootstrapBegun => {
+                decode(WHAT, content).map(|Wire(store)| Self::Remember(Fact::RebootstrapBegun { store }))
+            }
+            RecordKind::RebootstrapDrained => {
+                decode(WHAT, content).map(|Wire(peer)| Self::Remember(Fact::RebootstrapDrained(peer)))
+            }
+            RecordKind::RebootstrapDone if content.is_empty() => Ok(Self::Remember(Fact::RebootstrapDone)),
+            RecordKind::RebootstrapDone => Err(SchemaError::Key { what: WHAT }),
+            RecordKind::Op
+            | RecordKind::Clock
+            | RecordKind::Drop
+            | RecordKind::Checkpoint
+            | RecordKind::IdempotencyKey
+            | RecordKind::Quarantine
+            | RecordKind::Annotation => return None,
+        })
+    }
+}
+
+impl Memory {
+    /// Takes a fact in, and writes the keys that it changes.
+    ///
+    /// Boots beyond [`BOOTS_MAX`] go, oldest first. A re-bootstrap ends the innocence of a new mesh: what the
+    /// node then takes in comes from stores that may have collected.
+    pub(crate) fn learn(&mut self, fact: LogFact, batch: &mut Batch) {
+        let facts = Arc::make_mut(&mut self.facts);
+        match fact {
+            LogFact::Store { store, node, new_mesh } => {
+                facts.store = Some(store);
+                facts.pristine = new_mesh;
+                facts.rebootstrap = (!new_mesh).then(Rebootstrap::default);
+                batch.put(key(NODE), codec::encode(&Wire(&node)));
+                self.node = Some(node);
+                self.write_store(batch);
+                self.write_rebootstrap(batch);
+            }
+            LogFact::Boot { boot, previous_end } => {
+                if let Some(previous) = facts.boots.last_mut() {
+                    previous.ended_at.get_or_insert(previous_end);
+                }
+                facts.boots.push(Boot { id: boot, ended_at: None });
+                let surplus = facts.boots.len().saturating_sub(BOOTS_MAX);
+                facts.boots.drain(..surplus);
+                batch.put(key(BOOTS), codec::encode(&Wire(&facts.boots)));
+            }
+            LogFact::Epoch(epoch) => {
+                facts.own_epoch = Some(epoch);
+                batch.put(key(EPOCH), codec::encode(&Wire(epoch)));
+            }
+            LogFact::Remember(Fact::Peer(peer, known)) => {
+                batch.put(peer_key(PEER, &peer), codec::encode(&Wire(&known)));
+                facts.peers.insert(peer, known);
+            }
+            LogFact::Remember(Fact::DeadLetter { peer, dot, reason }) => {
+                batch.put(letter_key(&peer, &dot), codec::encode(&Wire(reason)));
+                facts.dead_letters.entry(peer).or_default().insert(dot, reason);
+            }
+            LogFact::Remember(Fact::RebootstrapBegun { store }) => {
+                facts.store = Some(store);
+                facts.pristine = false;
+                facts.rebootstrap = Some(Rebootstrap::default());
+                self.write_store(batch);
+                self.write_rebootstrap(batch);
+            }
+            LogFact::Remember(Fact::RebootstrapDrained(peer)) => {
+                if let Some(rebootstrap) = &mut facts.rebootstrap
+                    && !rebootstrap.drained.contains(&peer)
+                {
+                    rebootstrap.drained.push(peer);
+                }
+                self.write_rebootstrap(batch);
+            }
+            LogFact::Remember(Fact::RebootstrapDone) => {
+                facts.rebootstrap = None;
+                self.write_rebootstrap(batch);
+            }
+        }
+    }
+
+    /// Forgets the dead letters of ops that are not live any more: what replaced them is delivered or refused itself.
+    pub(crate) fn forget_letters<'a>(&mut self, gone: impl Iterator<Item = &'a Dot>, batch: &mut Batch) {
+        if self.facts.dead_letters.is_empty() {
+            return;
+        }
+        for dot in gone {
+            if !self.facts.dead_letters.values().any(|letters| letters.contains_key(dot)) {
+                continue;
+            }
+            let facts = Arc::make_mut(&mut self.facts);
+            for (peer, letters) in &mut facts.dead_letters {
+                if letters.remove(dot).is_some() {
+                    batch.remove(letter_key(peer, dot));
+                }
+            }
+            facts.dead_letters.retain(|_, letters| !letters.is_empty());
+        }
+    }
+
+    /// Takes in one key of [`keys::FACT`], as [`Memory::learn`] wrote it.
+    pub(crate) fn read(&mut self, key: &[u8], value: &[u8]) -> Result<(), SchemaError> {
+        const WHAT: &str = "a fact of the index";
+        const MALFORMED: SchemaError = SchemaError::Key { what: WHAT };
+        let (tag, rest) = key.get(1..).and_then(<[u8]>::split_first).ok_or(MALFORMED)?;
+        let facts = Arc::make_mut(&mut self.facts);
+        match *tag {
+            NODE => self.node = Some(decode(WHAT, value).map(|Wire(node)| node)?),
+            STORE => {
+                let (Wire(store), pristine) = decode(WHAT, value)?;
+                (facts.store, facts.pristine) = (Some(store), pristine);
+            }
+            BOOTS => facts.boots = decode(WHAT, value).map(|Wire(boots)| boots)?,
+            EPOCH => facts.own_epoch = Some(decode(WHAT, value).map(|Wire(epoch)| epoch)?),
+            REBOOTSTRAP => {
+                let Wire(drained): Wire<Option<Vec<NodeId>>> = decode(WHAT, value)?;
+                facts.rebootstrap = drained.map(|drained| Rebootstrap { drained });
+            }
+            PEER => {
+                let (peer, _) = split_peer(rest).ok_or(MALFORMED)?;
+                let Wire(known): Wire<PeerFact> = decode(WHAT, value)?;
+                facts.peers.insert(peer, known);
+            }
+            LETTER => {
+                let (peer, dot) = split_peer(rest).ok_or(MALFORMED)?;
+                let Wire(reason): Wire<RefusalReason> = decode(WHAT, value)?;
+                facts.dead_letters.entry(peer).or_default().insert(keys::read_dot(dot)?, reason);
+            }
+            _ => return Err(MALFORMED),
+        }
+        Ok(())
+    }
+
+    fn write_store(&self, batch: &mut Batch) {
+        if let Some(store) = self.facts.store {
+            batch.put(key(STORE), codec::encode(&(Wire(store), self.facts.pristine)));
+        }
+    }
+
+    fn write_rebootstrap(&self, batch: &mut Batch) {
+        let drained = self.facts.rebootstrap.as_ref().map(|r| r.drained.clone());
+        batch.put(key(REBOOTSTRAP), codec::encode(&Wire(drained)));
+    }
+}
+
+fn key(tag: u8) -> Vec<u8> {
+    vec![keys::FACT, tag]
+}
+
+fn peer_key(tag: u8, peer: &NodeId) -> Vec<u8> {
+    let mut out = key(tag);
+    out.extend_from_slice(peer.as_str().as_bytes());
+    out.push(0);
+    out
+}
+
+fn letter_key(peer: &NodeId, dot: &Dot) -> Vec<u8> {
+    let mut out = peer_key(LETTER, peer);
+    out.extend_from_slice(&keys::dot(keys::LIVE, dot));
+    out
+}
+
+fn split_peer(bytes: &[u8]) -> Option<(NodeId, &[u8])> {
+    let end = bytes.iter().position(|byte| *byte == 0)?;
+    let (peer, rest) = bytes.split_at_checked(end)?;
+    Some((NodeId::new(std::str::from_utf8(peer).ok()?).ok()?, rest.get(1..)?))
+}
+
+const NODE: u8 = b'n';
+const STORE: u8 = b's';
+const BOOTS: u8 = b'b';
+const EPOCH: u8 = b'e';
+const REBOOTSTRAP: u8 = b'r';
+const PEER: u8 = b'p';
+const LETTER: u8 = b'l';
