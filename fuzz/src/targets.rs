@@ -3,9 +3,16 @@
 //!
 //! No input may panic, hang or allocate beyond its size. Whatever decodes must encode to what decodes to the same.
 
+use federation_core::id::RecordId;
 use federation_core::op::Body;
+use federation_core::time::WallMs;
+use federation_wire::api::error::from_json;
+use federation_wire::api::{CreateMemory, DotText};
+use federation_wire::embedding::sanitize_shipped_vector;
 use federation_wire::frame::{ReceivedFrame, frame_len};
+use federation_wire::identity::PeerUrl;
 use federation_wire::keys::{NodeKey, PublicKey};
+use federation_wire::memory::{check_fields, check_payload, parse_payload};
 use federation_wire::seal::Proof;
 use federation_wire::v1::delivery::Delivery;
 use federation_wire::v1::hello::{Hello, HelloAnswer};
@@ -19,22 +26,47 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
+    ("create_memory", create_memory),
     ("delivery", delivery),
+    ("dot_text", dot_text),
     ("frame", frame),
     ("hello", hello),
     ("hello_answer", hello_answer),
     ("key", key),
+    ("memory", memory),
     ("nack", nack),
     ("op", op),
+    ("peer_url", peer_url),
     ("proof", proof),
     ("pull_request", pull_request),
     ("push_answer", push_answer),
+    ("vector", vector),
 ];
+
+/// A client's new memory, from its JSON to what is written.
+pub fn create_memory(input: &[u8]) {
+    let Ok(body) = from_json::<CreateMemory>(input) else { return };
+    let Ok(fresh) = RecordId::new("fresh") else { return };
+    let Ok(write) = body.into_write(fresh, WallMs(1_700_000_000_000)) else { return };
+    let faults = parse_payload(&write.payload).map(|fields| check_payload(&write.key, &fields).len());
+    assert!(matches!(faults, Ok(0)), "what a client may write, every node takes: {faults:?}");
+    if let Some(embedding) = write.embedding {
+        assert_eq!(sanitize_shipped_vector(embedding.vector.to_vec()).as_deref(), Ok(&*embedding.vector));
+    }
+}
 
 /// A page of ops, or the completion of a session.
 pub fn delivery(input: &[u8]) {
     if let Ok(message) = Delivery::from_bytes(input) {
         assert_eq!(message.to_bytes(), input, "a message has one encoding");
+    }
+}
+
+/// A dot in a path.
+pub fn dot_text(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    if let Ok(dot) = text.parse::<DotText>() {
+        assert_eq!(dot.to_string(), text, "a dot has one text");
     }
 }
 
@@ -78,6 +110,14 @@ pub fn key(input: &[u8]) {
     }
 }
 
+/// The payload of a memory from another node.
+pub fn memory(input: &[u8]) {
+    if let Ok(fields) = parse_payload(input) {
+        let faults = check_fields(&fields);
+        assert!(faults.iter().all(|fault| !fault.slug.is_empty()));
+    }
+}
+
 /// The refusal of a request.
 pub fn nack(input: &[u8]) {
     if let Ok(nack) = Nack::from_bytes(input) {
@@ -95,6 +135,14 @@ pub fn op(input: &[u8]) {
     assert!(has_vector || *encoded.bytes == *input, "an op without a vector has one encoding");
     let again = read_op(&encoded.bytes).map(|again| again.op);
     assert_eq!(again.as_ref(), Ok(&read.op), "what was decoded encodes to itself");
+}
+
+/// A peer's URL.
+pub fn peer_url(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    if let Ok(url) = text.parse::<PeerUrl>() {
+        assert_eq!(url.to_string().parse::<PeerUrl>(), Ok(url), "a URL's text reads as the same URL");
+    }
 }
 
 /// The proof of an op.
@@ -116,4 +164,13 @@ pub fn push_answer(input: &[u8]) {
     if let Ok(message) = PushAnswer::from_bytes(input) {
         assert_eq!(message.to_bytes(), input, "a message has one encoding");
     }
+}
+
+/// A shipped vector.
+pub fn vector(input: &[u8]) {
+    let components = input.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    let Ok(kept) = sanitize_shipped_vector(components) else { return };
+    let bits = |vector: &[f32]| vector.iter().map(|component| component.to_bits()).collect::<Vec<_>>();
+    let again = sanitize_shipped_vector(kept.clone()).map(|again| bits(&again));
+    assert_eq!(again, Ok(bits(&kept)), "a vector that was kept is kept as it is");
 }
