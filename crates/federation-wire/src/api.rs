@@ -8,5 +8,5 @@ pub mod view;
 
 pub use dot::DotText;
 pub use error::{ErrorBody, Fault, QuorumNotMetBody};
-pub use memory::{CreateMemory, CurrentMemory, MemoryWrite, UpdateMemory};
+pub use memory::{CreateMemory, CurrentMemory, Expiry, MemoryWrite, UpdateMemory};
 pub use view::{MemoryView, QuorumView};

@@ -70,7 +70,7 @@ pub(crate) fn root_of(op: &OpHash, mut index: usize, mut count: usize, path: &[H
     while count > 1 {
         if index ^ 1 < count {
             let neighbour = path.next()?;
-            at = if index % 2 == 0 { node(&at, neighbour) } else { node(neighbour, &at) };
+            at = if index.is_multiple_of(2) { node(&at, neighbour) } else { node(neighbour, &at) };
         }
         index /= 2;
         count = count.div_ceil(2);

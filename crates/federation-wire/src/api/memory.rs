@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 
 use super::error::Fault;
 use crate::embedding::ShippedEmbedding;
-use crate::memory::{JsonObject, check_payload, parse_payload};
+use crate::memory::{JsonObject, check_fields, check_payload, parse_payload};
 
 /// Defines a body with the fields that create and update share. (`flatten` cannot refuse unknown fields.)
 macro_rules! memory_body {
@@ -44,7 +44,7 @@ macro_rules! memory_body {
             pub tier: Option<String>,
             /// An RFC 3339 time; `null` for never.
             #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-            pub expires_at: Option<Option<String>>,
+            pub expires_at: Option<Expiry>,
             /// Up to 64 characters.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub memory_kind: Option<String>,
@@ -68,7 +68,7 @@ macro_rules! memory_body {
                 set(fields, "confidence", self.confidence);
                 set(fields, "source", self.source.clone());
                 set(fields, "tier", self.tier.clone());
-                set(fields, "expires_at", self.expires_at.clone());
+                set(fields, "expires_at", self.expires_at.clone().map(Option::<String>::from));
                 set(fields, "memory_kind", self.memory_kind.clone());
             }
 
@@ -116,6 +116,16 @@ memory_body! {
     }
 }
 
+/// When a memory expires.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Option<String>", into = "Option<String>")]
+pub enum Expiry {
+    /// Never: `null`.
+    Never,
+    /// At this RFC 3339 time.
+    At(String),
+}
+
 /// A valid write: what goes into the op.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemoryWrite {
@@ -156,19 +166,11 @@ impl CreateMemory {
         set(&mut fields, "title", Some(self.title.clone()));
         set(&mut fields, "content", Some(self.content.clone()));
         self.set_shared(&mut fields);
-        if self.expires_at == Some(None) {
-            fields.remove("expires_at");
-        }
-        match (namespace, id) {
-            (Some(namespace), Some(id)) => {
-                let key = RecordKey { namespace, kind: Kind::memory(), id };
-                finish(key, fields, embedding, faults)
-            }
-            _ => {
-                faults.extend(crate::memory::check_fields(&fields).into_iter().map(Fault::from));
-                Err(faults)
-            }
-        }
+        let (Some(namespace), Some(id)) = (namespace, id) else {
+            faults.extend(check_fields(&fields).into_iter().map(Fault::from));
+            return Err(faults);
+        };
+        finish(RecordKey { namespace, kind: Kind::memory(), id }, fields, embedding, faults)
     }
 }
 
@@ -224,8 +226,23 @@ pub fn rfc3339(now: WallMs) -> String {
 }
 
 /// Tells `null` from absent.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::<String>::deserialize(deserializer).map(Some)
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Expiry>, D::Error> {
+    Expiry::deserialize(deserializer).map(Some)
+}
+
+impl From<Option<String>> for Expiry {
+    fn from(time: Option<String>) -> Self {
+        time.map_or(Self::Never, Self::At)
+    }
+}
+
+impl From<Expiry> for Option<String> {
+    fn from(expiry: Expiry) -> Self {
+        match expiry {
+            Expiry::Never => None,
+            Expiry::At(time) => Some(time),
+        }
+    }
 }
 
 fn defaults(now: WallMs) -> Map<String, Value> {

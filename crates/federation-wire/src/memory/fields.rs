@@ -173,10 +173,10 @@ fn metadata(value: &Value) -> Verdict {
     if depth > MEMORY_METADATA_DEPTH_MAX {
         return Err(("too_deep", format!("is {depth} deep, the limit is {MEMORY_METADATA_DEPTH_MAX}")));
     }
-    let mut counter = ByteCounter(0);
-    let counted = serde_json::to_writer(&mut counter, value);
-    if counted.is_err() || counter.0 > MEMORY_METADATA_BYTES_MAX {
-        return too_large(counter.0, MEMORY_METADATA_BYTES_MAX);
+    let mut size = ByteCounter(0);
+    let written = serde_json::to_writer(&mut size, value);
+    if written.is_err() || size.0 > MEMORY_METADATA_BYTES_MAX {
+        return too_large(size.0, MEMORY_METADATA_BYTES_MAX);
     }
     Ok(())
 }
@@ -210,6 +210,7 @@ mod tests {
     use super::*;
 
     /// The first fault of an otherwise valid memory with this field, by its slug.
+    #[expect(clippy::needless_pass_by_value, reason = "the cases read better")]
     fn check(field: &str, value: Value, expect: Option<&str>) {
         let mut fields = Map::new();
         fields.insert("title".into(), json!("t"));
