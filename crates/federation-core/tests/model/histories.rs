@@ -32,14 +32,16 @@ struct Run {
     mesh: Mesh,
     reads: Vec<(usize, Read)>,
     backups: Vec<Option<Replica>>,
+    /// Few records make many siblings, many make holes in clocks.
+    records: usize,
 }
 
 const RECORDS: [&str; 3] = ["r0", "r1", "r2"];
 
 impl Run {
-    fn new(nodes: usize) -> Self {
+    fn new(nodes: usize, records: usize) -> Self {
         let names = &["a", "b", "c", "d", "e"][..nodes];
-        Self { mesh: Mesh::new(names), reads: Vec::new(), backups: vec![None; nodes] }
+        Self { mesh: Mesh::new(names), reads: Vec::new(), backups: vec![None; nodes], records }
     }
 
     fn step(&mut self, step: Step) {
@@ -47,7 +49,7 @@ impl Run {
         let node = |at: At| at % mesh.n();
         match step {
             Step::Write { at, record, is_delete, reads } => {
-                let (at, record) = (node(at), record % RECORDS.len());
+                let (at, record) = (node(at), record % self.records);
                 let of_record: Vec<&Read> =
                     self.reads.iter().filter(|(r, _)| *r == record).map(|(_, read)| read).collect();
                 // One in two writes names a read, where there is one.
@@ -56,7 +58,7 @@ impl Run {
                 let _too_many_siblings = mesh.try_write(at, &key(RECORDS[record]), body, read);
             }
             Step::Read { at, record } => {
-                let record = record % RECORDS.len();
+                let record = record % self.records;
                 let read = mesh.read(node(at), &key(RECORDS[record]));
                 self.reads.push((record, read));
             }
@@ -142,8 +144,8 @@ fn ruinous_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn run(nodes: usize, steps: Vec<Step>) {
-    let mut run = Run::new(nodes);
+fn run(nodes: usize, records: usize, steps: Vec<Step>) {
+    let mut run = Run::new(nodes, records);
     for step in steps {
         run.step(step);
     }
@@ -162,24 +164,27 @@ proptest! {
     #[test]
     fn nothing_unseen_vanishes_under_loss_and_reordering(
         nodes in 2..6_usize,
+        records in 1..=RECORDS.len(),
         steps in prop::collection::vec(quiet_step(), 1..80),
     ) {
-        run(nodes, steps);
+        run(nodes, records, steps);
     }
 
     #[test]
     fn nothing_unseen_vanishes_under_refusals_skew_and_restarts(
         nodes in 2..6_usize,
+        records in 1..=RECORDS.len(),
         steps in prop::collection::vec(rough_step(), 1..80),
     ) {
-        run(nodes, steps);
+        run(nodes, records, steps);
     }
 
     #[test]
     fn nothing_held_elsewhere_vanishes_when_disks_are_wiped_or_rolled_back(
         nodes in 2..5_usize,
+        records in 1..=RECORDS.len(),
         steps in prop::collection::vec(ruinous_step(), 1..80),
     ) {
-        run(nodes, steps);
+        run(nodes, records, steps);
     }
 }
