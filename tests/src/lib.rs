@@ -1,1 +1,14 @@
-//! Stub.
+//! Many nodes in one process, and the checks that hold them against what the product promises.
+//!
+//! [`network`] carries frames between nodes, with faults; [`simulation`] runs a mesh of the real crates over it, on
+//! simulated disks and simulated time, from one seed.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "test support says what went wrong by panicking"
+)]
+
+pub mod network;
+pub mod simulation;

@@ -89,10 +89,11 @@ pub const LIVE_PAGES_IN_FLIGHT_MAX: usize = 4;
 /// Writes whose quorum is open at one coordinator; past it a client gets 503 `busy`.
 pub const OPEN_WRITES_MAX: usize = 65_536;
 
-/// Shortest and longest wait between two attempts to reach a peer.
+/// Shortest wait between two attempts to reach a peer.
 pub const BACKOFF_MIN: DurationMs = DurationMs(100);
-/// Longest wait between two attempts to reach a peer.
-pub const BACKOFF_MAX: DurationMs = DurationMs(30_000);
+/// Longest wait between two attempts to reach a peer. Short, because what heals must converge within seconds also
+/// where nobody writes; an attempt costs a peer that is down nothing.
+pub const BACKOFF_MAX: DurationMs = DurationMs(2_000);
 
 const _: () = assert!(PAYLOAD_BYTES_MAX + 4 * EMBEDDING_DIM_MAX < OP_BYTES_MAX);
 const _: () = assert!(OP_BYTES_MAX + PROOF_BYTES_MAX + 8 <= GROUP_BYTES_MAX, "any op fits a page");

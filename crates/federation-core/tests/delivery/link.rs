@@ -158,7 +158,7 @@ fn backoff_grows_and_any_call_from_the_peer_ends_it() {
         assert_eq!(bench.tell(LinkEvent::Tick), [Did::Hello]);
     }
     assert!(waits.windows(2).all(|pair| pair[0] <= pair[1]), "{waits:?}");
-    assert_eq!((waits[0], waits[11]), (50, 15_000), "half of the step at the least");
+    assert_eq!((waits[0], waits[11]), (50, 1_000), "half of the step at the least");
     bench.tell(LinkEvent::HelloFailed(PeerFailure::Unreachable));
     assert_eq!(bench.tell(LinkEvent::Contact), [Did::Hello]);
     bench.tell(LinkEvent::HelloFailed(PeerFailure::Unreachable));

@@ -1,0 +1,24 @@
+//! Fifty seeds of the simulation: partitions, lost answers, power cuts that lose un-synced bytes.
+
+use federation_tests::simulation::scenario::{Coverage, Scenario, run};
+
+#[test]
+fn fifty_seeds_of_faults_lose_nothing_and_end_equal() {
+    let mut total = Coverage::default();
+    for seed in 0..50 {
+        let nodes = if seed % 5 == 4 { 5 } else { 3 };
+        match run(Scenario { seed, nodes, rounds: 8 }) {
+            Ok(coverage) => {
+                total.acknowledged += coverage.acknowledged;
+                total.not_met += coverage.not_met;
+                total.crashes += coverage.crashes;
+                total.partitions += coverage.partitions;
+                total.siblings += coverage.siblings;
+            }
+            Err(violation) => panic!("seed {seed}, {}: {}", violation.guarantee, violation.seen),
+        }
+    }
+    println!("{total:?}");
+    let reached = [total.acknowledged, total.not_met, total.crashes, total.partitions, total.siblings];
+    assert!(reached.iter().all(|count| *count > 0), "a seed that reaches nothing shows nothing: {total:?}");
+}
