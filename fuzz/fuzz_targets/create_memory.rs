@@ -1,4 +1,4 @@
-//! New memories of clients: `federation_fuzz::targets::create_memory`.
+//! New memories of clients.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::targets::create_memory(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::run("create_memory", input));

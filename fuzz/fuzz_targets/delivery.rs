@@ -1,4 +1,4 @@
-//! Pages and completions: `federation_fuzz::targets::delivery`.
+//! Pages and completions.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::targets::delivery(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::run("delivery", input));

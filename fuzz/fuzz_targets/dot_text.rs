@@ -1,4 +1,4 @@
-//! Dots in paths: `federation_fuzz::targets::dot_text`.
+//! Dots in paths.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::targets::dot_text(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::run("dot_text", input));

@@ -1,4 +1,4 @@
-//! Frames: `federation_fuzz::targets::frame`.
+//! Frames.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::targets::frame(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::run("frame", input));

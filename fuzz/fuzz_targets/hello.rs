@@ -1,4 +1,4 @@
-//! Hellos: `federation_fuzz::targets::hello`.
+//! Hellos.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::targets::hello(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::run("hello", input));

@@ -1,4 +1,4 @@
-//! Answers to hellos: `federation_fuzz::targets::hello_answer`.
+//! Answers to hellos.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::targets::hello_answer(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::run("hello_answer", input));

@@ -1,4 +1,4 @@
-//! Texts of keys: `federation_fuzz::targets::key`.
+//! Texts of keys.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::targets::key(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::run("key", input));

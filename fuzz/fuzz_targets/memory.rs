@@ -1,4 +1,4 @@
-//! Payloads of memories: `federation_fuzz::targets::memory`.
+//! Payloads of memories.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::targets::memory(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::run("memory", input));

@@ -1,4 +1,4 @@
-//! Refusals: `federation_fuzz::targets::nack`.
+//! Refusals.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::targets::nack(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::run("nack", input));

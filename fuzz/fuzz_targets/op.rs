@@ -1,4 +1,4 @@
-//! Ops: `federation_fuzz::targets::op`.
+//! Ops.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::targets::op(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::run("op", input));

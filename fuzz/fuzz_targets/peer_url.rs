@@ -1,4 +1,4 @@
-//! URLs of peers: `federation_fuzz::targets::peer_url`.
+//! URLs of peers.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::targets::peer_url(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::run("peer_url", input));

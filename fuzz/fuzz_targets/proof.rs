@@ -1,4 +1,4 @@
-//! Proofs: `federation_fuzz::targets::proof`.
+//! Proofs.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::targets::proof(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::run("proof", input));

@@ -1,4 +1,4 @@
-//! Requests of a pull: `federation_fuzz::targets::pull_request`.
+//! Requests of a pull.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::targets::pull_request(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::run("pull_request", input));

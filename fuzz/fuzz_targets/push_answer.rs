@@ -1,4 +1,4 @@
-//! Answers to a push: `federation_fuzz::targets::push_answer`.
+//! Answers to a push.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::targets::push_answer(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::run("push_answer", input));

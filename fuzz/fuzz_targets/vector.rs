@@ -1,4 +1,4 @@
-//! Shipped vectors: `federation_fuzz::targets::vector`.
+//! Shipped vectors.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::targets::vector(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::run("vector", input));

@@ -1,3 +1,14 @@
-//! Fuzz targets of the decoders. See [`targets`].
+//! Fuzz targets of the decoders, by name.
 
-pub mod targets;
+mod targets;
+
+/// Runs the target of that name on `input`.
+///
+/// # Panics
+/// If the target finds a fault, or there is none of that name.
+pub fn run(target: &str, input: &[u8]) {
+    match targets::TARGETS.iter().find(|(name, _)| *name == target) {
+        Some((_, run)) => run(input),
+        None => panic!("there is no target {target}"),
+    }
+}

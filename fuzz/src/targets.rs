@@ -22,10 +22,10 @@ use federation_wire::v1::pull::PullRequest;
 use federation_wire::v1::push::PushAnswer;
 
 /// A target: its name, which is that of its corpus, and what it does.
-pub type Target = (&'static str, fn(&[u8]));
+pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: &[Target] = &[
+pub(crate) const TARGETS: &[Target] = &[
     ("create_memory", create_memory),
     ("delivery", delivery),
     ("dot_text", dot_text),
@@ -44,7 +44,7 @@ pub const TARGETS: &[Target] = &[
 ];
 
 /// A client's new memory, from its JSON to what is written.
-pub fn create_memory(input: &[u8]) {
+fn create_memory(input: &[u8]) {
     let Ok(body) = from_json::<CreateMemory>(input) else { return };
     let Ok(fresh) = RecordId::new("fresh") else { return };
     let Ok(write) = body.into_write(fresh, WallMs(1_700_000_000_000)) else { return };
@@ -56,14 +56,14 @@ pub fn create_memory(input: &[u8]) {
 }
 
 /// A page of ops, or the completion of a session.
-pub fn delivery(input: &[u8]) {
+fn delivery(input: &[u8]) {
     if let Ok(message) = Delivery::from_bytes(input) {
         assert_eq!(message.to_bytes(), input, "a message has one encoding");
     }
 }
 
 /// A dot in a path.
-pub fn dot_text(input: &[u8]) {
+fn dot_text(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     if let Ok(dot) = text.parse::<DotText>() {
         assert_eq!(dot.to_string(), text, "a dot has one text");
@@ -71,7 +71,7 @@ pub fn dot_text(input: &[u8]) {
 }
 
 /// A frame, as it comes from the network: the length that is told from a part of it, and the whole.
-pub fn frame(input: &[u8]) {
+fn frame(input: &[u8]) {
     let told = frame_len(input);
     let Ok(frame) = ReceivedFrame::parse(input) else { return };
     assert!(matches!(told, Ok(Some(_))), "a whole frame tells its length: {told:?}");
@@ -86,21 +86,21 @@ pub fn frame(input: &[u8]) {
 }
 
 /// What a node says of itself.
-pub fn hello(input: &[u8]) {
+fn hello(input: &[u8]) {
     if let Ok(message) = Hello::from_bytes(input) {
         assert_eq!(message.to_bytes(), input, "a message has one encoding");
     }
 }
 
 /// The answer to a hello.
-pub fn hello_answer(input: &[u8]) {
+fn hello_answer(input: &[u8]) {
     if let Ok(message) = HelloAnswer::from_bytes(input) {
         assert_eq!(message.to_bytes(), input, "a message has one encoding");
     }
 }
 
 /// Texts of keys: a public one, and a key file.
-pub fn key(input: &[u8]) {
+fn key(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     if let Ok(key) = text.parse::<PublicKey>() {
         assert_eq!(key.to_string(), text, "a key has one text");
@@ -111,7 +111,7 @@ pub fn key(input: &[u8]) {
 }
 
 /// The payload of a memory from another node.
-pub fn memory(input: &[u8]) {
+fn memory(input: &[u8]) {
     if let Ok(fields) = parse_payload(input) {
         let faults = check_fields(&fields);
         assert!(faults.iter().all(|fault| !fault.slug.is_empty()));
@@ -119,14 +119,14 @@ pub fn memory(input: &[u8]) {
 }
 
 /// The refusal of a request.
-pub fn nack(input: &[u8]) {
+fn nack(input: &[u8]) {
     if let Ok(nack) = Nack::from_bytes(input) {
         assert_eq!(nack.to_bytes(), input, "a message has one encoding");
     }
 }
 
 /// An op, as it stands in a page and in the log.
-pub fn op(input: &[u8]) {
+fn op(input: &[u8]) {
     let Ok(read) = read_op(input) else { return };
     let encoded = encode_op(&read.op);
     // A shipped vector may have been brought to unit length, or left out: then the bytes differ, the meaning not.
@@ -138,7 +138,7 @@ pub fn op(input: &[u8]) {
 }
 
 /// A peer's URL.
-pub fn peer_url(input: &[u8]) {
+fn peer_url(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     if let Ok(url) = text.parse::<PeerUrl>() {
         assert_eq!(url.to_string().parse::<PeerUrl>(), Ok(url), "a URL's text reads as the same URL");
@@ -146,28 +146,28 @@ pub fn peer_url(input: &[u8]) {
 }
 
 /// The proof of an op.
-pub fn proof(input: &[u8]) {
+fn proof(input: &[u8]) {
     if let Ok(proof) = Proof::from_bytes(input) {
         assert_eq!(proof.to_bytes(), input, "a proof has one encoding");
     }
 }
 
 /// What a node asks for.
-pub fn pull_request(input: &[u8]) {
+fn pull_request(input: &[u8]) {
     if let Ok(message) = PullRequest::from_bytes(input) {
         assert_eq!(message.to_bytes(), input, "a message has one encoding");
     }
 }
 
 /// What became of a delivery.
-pub fn push_answer(input: &[u8]) {
+fn push_answer(input: &[u8]) {
     if let Ok(message) = PushAnswer::from_bytes(input) {
         assert_eq!(message.to_bytes(), input, "a message has one encoding");
     }
 }
 
 /// A shipped vector.
-pub fn vector(input: &[u8]) {
+fn vector(input: &[u8]) {
     let components = input.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
     let Ok(kept) = sanitize_shipped_vector(components) else { return };
     let bits = |vector: &[f32]| vector.iter().map(|component| component.to_bits()).collect::<Vec<_>>();
