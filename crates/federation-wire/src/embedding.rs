@@ -126,3 +126,68 @@ fn l2_norm(vector: &[f32]) -> f64 {
     }
     sums.iter().sum::<f64>().sqrt()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(vector: &[f32], expect: Result<&[f32], VectorFault>) {
+        let bits = |vector: &[f32]| vector.iter().map(|component| component.to_bits()).collect::<Vec<_>>();
+        let found = sanitize_shipped_vector(vector.to_vec()).map(|vector| bits(&vector));
+        assert_eq!(found, expect.map(bits), "{vector:?}");
+    }
+
+    #[test]
+    fn vectors_of_no_use_are_refused() {
+        check(&[], Err(VectorFault::Empty));
+        check(&[0.0; 9], Err(VectorFault::Zero));
+        check(&[-0.0], Err(VectorFault::Zero));
+        check(&[1.0, f32::NAN], Err(VectorFault::NotFinite { index: 1 }));
+        check(&[f32::INFINITY, f32::NAN], Err(VectorFault::NotFinite { index: 0 }));
+        check(&[1.0, f32::NEG_INFINITY], Err(VectorFault::NotFinite { index: 1 }));
+        let (dim, limit) = (EMBEDDING_DIM_MAX + 1, EMBEDDING_DIM_MAX);
+        check(&vec![1.0; dim], Err(VectorFault::TooLong { dim, limit }));
+    }
+
+    #[test]
+    fn squares_that_overflow_or_vanish_in_f32_turn_no_vector_away() {
+        check(&[1e30, 0.0], Ok(&[1.0, 0.0]));
+        check(&[0.0, -1e-30], Ok(&[0.0, -1.0]));
+        check(&[f32::MAX, 0.0], Ok(&[1.0, 0.0]));
+        check(&[f32::from_bits(1), 0.0], Ok(&[1.0, 0.0]));
+        let (huge, tiny) = (2.0_f32.powi(100), 2.0_f32.powi(-100));
+        check(&[3.0 * huge, 4.0 * huge], Ok(&[0.6, 0.8]));
+        check(&[3.0 * tiny, -4.0 * tiny], Ok(&[0.6, -0.8]));
+        check(&[f32::MAX; 4], Ok(&[0.5; 4]));
+    }
+
+    #[test]
+    fn within_the_tolerance_every_byte_stays() {
+        check(&[1.0], Ok(&[1.0]));
+        check(&[1.000_9], Ok(&[1.000_9]));
+        check(&[0.999_1], Ok(&[0.999_1]));
+        check(&[1.001_1], Ok(&[1.0]));
+        check(&[0.998_9], Ok(&[1.0]));
+        check(&[2.0, -0.0], Ok(&[1.0, -0.0]));
+    }
+
+    proptest! {
+        #[test]
+        fn what_comes_out_has_unit_norm_and_stays_as_it_is(
+            vector in proptest::collection::vec(proptest::num::f32::NORMAL, 1..100),
+        ) {
+            let once = sanitize_shipped_vector(vector).unwrap();
+            prop_assert!((l2_norm(&once) - 1.0).abs() <= SHIPPED_VECTOR_NORM_TOLERANCE);
+            prop_assert_eq!(sanitize_shipped_vector(once.clone()), Ok(once));
+        }
+    }
+
+    #[test]
+    fn the_order_of_additions_is_fixed() {
+        // With 1, 4 or 16 lanes the last bits differ: nodes of two builds would store different vectors.
+        let vector: Vec<f32> = (7_u8..=106).map(|n| 1.0 / f32::from(n)).collect();
+        assert_eq!(l2_norm(&vector).to_bits(), 0x3fd8_4ca6_0ba9_b5de);
+    }
+}

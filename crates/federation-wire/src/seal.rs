@@ -171,6 +171,11 @@ where
         Self { lookup, verified: BTreeSet::new() }
     }
 
+    /// How many roots it has verified by their signatures and remembers.
+    pub fn roots(&self) -> usize {
+        self.verified.len()
+    }
+
     /// Checks that `origin` sealed the op of this hash.
     ///
     /// # Errors

@@ -1,0 +1,17 @@
+//! The wire as its readers and its forgers see it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "the functions that tests share are tests too"
+)]
+
+mod canonical;
+mod frames;
+mod golden;
+mod limits;
+mod proofs;
+mod properties;
+mod samples;
+mod writes;
