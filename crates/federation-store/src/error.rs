@@ -2,7 +2,7 @@
 
 use federation_core::id::NodeId;
 
-use crate::disk::DiskError;
+use crate::disk::{DiskError, LockError};
 use crate::index::IndexError;
 use crate::log::Corruption;
 use crate::log::SegmentsError;
@@ -38,6 +38,9 @@ pub enum OpenError {
     /// The log is damaged. Restore the directory from a backup, or start with an empty one: the peers have the rest.
     #[error("the log is damaged")]
     Corrupt(#[from] Corruption),
+    /// The directory is in use, or cannot be.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The disk failed, or is full.
     #[error("the data directory cannot be used")]
     Disk(#[from] DiskError),

@@ -1,6 +1,7 @@
 //! The store as a daemon runs it: one thread that writes, a few that read, bounded queues before both.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,10 +14,10 @@ use federation_core::port::store::{
     Snapshot, StateHash, StoreError,
 };
 
-use crate::disk::Disk;
-use crate::engine::{Engine, Submission};
+use crate::disk::{Disk, RealDisk};
+use crate::engine::{Engine, OpenReport, Setup, Submission};
 use crate::error::OpenError;
-use crate::index::IndexOpener;
+use crate::index::{IndexOpener, SledIndexes};
 use crate::log::Spare;
 use crate::metrics::Metrics;
 use crate::read::Reads;
@@ -118,6 +119,26 @@ where
                 }),
             );
         }
+    }
+}
+
+impl StoreHandle<RealDisk, SledIndexes> {
+    /// Opens the store in `directory`, which is made when needed: the log there, sled in [`INDEX_DIRECTORY`].
+    ///
+    /// `progress` is told bytes of log done and to do while the index is brought up to the log.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(
+        directory: &Path,
+        setup: Setup,
+        progress: &mut dyn FnMut(u64, u64),
+        failed: Failed,
+    ) -> Result<(Self, OpenReport), OpenError> {
+        let disk = RealDisk::open(directory)?;
+        let indexes = SledIndexes::new(directory.join(INDEX_DIRECTORY));
+        let (engine, report) = Engine::open(disk, &indexes, setup, progress)?;
+        Ok((Self::spawn(engine, failed)?, report))
     }
 }
 
@@ -286,3 +307,6 @@ where
         Self::read(self, done, |reads| reads.state_hash());
     }
 }
+
+/// The directory of the index within a data directory.
+pub const INDEX_DIRECTORY: &str = "index";

@@ -29,7 +29,7 @@ pub enum Loss {
     },
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct State {
     generation: u64,
     inodes: BTreeMap<u64, Inode>,
@@ -44,14 +44,14 @@ struct State {
     crash_after: Option<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Inode {
     synced: Vec<u8>,
     current: Vec<u8>,
     unsynced: Vec<Write>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Write {
     offset: usize,
     bytes: Vec<u8>,
@@ -92,6 +92,20 @@ impl SimulatedDisk {
         let generation = state.generation;
         drop(state);
         Self { state: Arc::clone(&self.state), generation }
+    }
+
+    /// A handle for after the death of the process, with the machine and all that was asked of it staying as they are.
+    #[must_use = "only this handle works from here on"]
+    pub fn restarted(&self) -> Self {
+        let mut state = self.lock();
+        state.generation += 1;
+        Self { state: Arc::clone(&self.state), generation: state.generation }
+    }
+
+    /// A disk of its own with the same content, so that one crash can be looked at in many ways.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self { state: Arc::new(Mutex::new(self.lock().clone())), generation: self.generation }
     }
 
     /// Operations that changed something, so far: creations, writes, syncs, renames, removals.

@@ -54,6 +54,22 @@ impl OrderedIndexes {
         Self::default()
     }
 
+    /// What survives, apart from these: to open one crash in many ways. What was applied since counts for neither.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let kept = self.lock();
+        let latest = kept.latest.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let copy = Kept {
+            checkpoints: kept.checkpoints.clone(),
+            latest: Arc::new(RwLock::new(latest)),
+            survival: kept.survival,
+            generation: kept.generation,
+            fails: kept.fails,
+            batches: kept.batches,
+        };
+        Self { kept: Arc::new(Mutex::new(copy)) }
+    }
+
     /// Says what the next opening finds. Without it, it finds the last checkpoint.
     pub fn survive(&self, survival: Survival) {
         self.lock().survival = Some(survival);

@@ -1,0 +1,11 @@
+//! What every combination of disk and index must do. The simulated disk shows what cannot be shown on a real one;
+//! the real one and sled show that they are no different where both can be asked.
+
+mod crash;
+mod faults;
+mod histories;
+mod model;
+mod reads;
+mod real;
+mod script;
+mod world;
