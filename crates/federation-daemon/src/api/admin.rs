@@ -1,0 +1,115 @@
+//! The node itself: ops, peers, status, health, metrics.
+
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use federation_core::id::NodeId;
+use federation_net::status::{NodeStatus as Node, OpAtPeer, PeerStatus as Peer, Readiness};
+use federation_wire::api::DotText;
+use federation_wire::api::status::{NodeStatus, OpStatus, PeerList, PeerStatus, StateHashView};
+use serde_json::json;
+
+use crate::api::error::ApiError;
+use crate::api::params::{self, StatusParams};
+use crate::api::state::{ApiState, hex};
+
+/// The media type of `/metrics`.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// `GET /api/v1/ops/{node}/{epoch}/{seq}`
+pub(super) async fn op(
+    State(state): State<ApiState>,
+    path: Result<Path<(String, String, String)>, PathRejection>,
+) -> Result<Json<OpStatus>, ApiError> {
+    let (node, epoch, seq) = params::path(path)?;
+    let dot = DotText::from_parts(&node, &epoch, &seq)
+        .map_err(|fault| ApiError::new(StatusCode::BAD_REQUEST, "invalid_dot", fault.to_string()))?;
+    let status = state.node.op_status(&dot.0);
+    let held_at_peers = status.peers.values().filter(|at| **at == OpAtPeer::Held).count();
+    let is_everywhere = status.here && held_at_peers == status.peers.len();
+    let peers = status.peers.iter().map(|(peer, at)| (peer.to_string(), at.slug().to_owned()));
+    Ok(Json(OpStatus {
+        dot,
+        here: if status.here { "held" } else { "unknown" }.to_owned(),
+        peers: peers.collect(),
+        held_by: held_at_peers + usize::from(status.here),
+        is_everywhere,
+    }))
+}
+
+/// `GET /api/v1/peers`
+pub(super) async fn peers(State(state): State<ApiState>) -> Json<PeerList> {
+    let dead_letters = &state.store.snapshot().facts.dead_letters;
+    let refused_by = |peer: &NodeId| dead_letters.get(peer).map_or(0, |dots| dots.len() as u64);
+    let peers = state.node.status().peers;
+    let peers = peers.iter().map(|peer| peer_view(peer, refused_by(&peer.id))).collect();
+    Json(PeerList { peers })
+}
+
+/// `GET /api/v1/status`
+pub(super) async fn status(
+    State(state): State<ApiState>,
+    query: Result<Query<StatusParams>, QueryRejection>,
+) -> Result<Json<NodeStatus>, ApiError> {
+    let query = params::query(query)?;
+    let state_hash = if query.hash {
+        let found = state.node.state_hash().await.map_err(ApiError::store)?;
+        Some(StateHashView { hash: hex(&found.hash), versions: found.versions, records: found.records })
+    } else {
+        None
+    };
+    let Node { node, boot, store, n, w, readiness, clock, position, open_writes, .. } = state.node.status();
+    Ok(Json(NodeStatus {
+        node: node.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        boot: boot.to_string(),
+        store: store.to_string(),
+        state: readiness.slug().to_owned(),
+        n,
+        w,
+        log_position: position.0,
+        config_version: state.config_version.to_string(),
+        dots: clock.dot_count(),
+        open_writes: open_writes as u64,
+        state_hash,
+    }))
+}
+
+/// `GET /healthz`: the process answers.
+pub(super) async fn healthz() -> Response {
+    Json(json!({ "status": "ok" })).into_response()
+}
+
+/// `GET /readyz`: clients are served, or 503 with the reason.
+pub(super) async fn readyz(State(state): State<ApiState>) -> Result<Response, ApiError> {
+    match state.node.readiness() {
+        Readiness::Ready => Ok(Json(json!({ "status": "ready" })).into_response()),
+        readiness => Err(ApiError::not_serving(readiness)),
+    }
+}
+
+/// `GET /metrics`
+pub(super) async fn metrics(State(state): State<ApiState>) -> Result<Response, ApiError> {
+    let text = state.meters.render().map_err(|error| {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics_failed", error.to_string())
+    })?;
+    Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
+}
+
+fn peer_view(peer: &Peer, dead_letters: u64) -> PeerStatus {
+    PeerStatus {
+        id: peer.id.to_string(),
+        url: Some(peer.url.clone()),
+        state: peer.state.slug().to_owned(),
+        boot: peer.boot.map(|boot| boot.to_string()),
+        live_lane_ops: peer.live_lane_ops as u64,
+        lacks_dots: peer.backlog_ops,
+        ahead_dots: 0,
+        dead_letters,
+        last_contact_ms: None,
+        must_rebootstrap: peer.must_rebootstrap.map(str::to_owned),
+        last_failure: peer.last_error.map(str::to_owned),
+    }
+}

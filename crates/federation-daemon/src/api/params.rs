@@ -1,0 +1,167 @@
+//! What stands in the path, the query and the headers of a request.
+
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query};
+use axum::http::{HeaderMap, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use federation_core::id::{AgentId, Kind, Namespace, RecordId, RecordKey};
+use federation_wire::api::view::Include;
+use serde::Deserialize;
+
+use crate::api::error::ApiError;
+
+/// The author of a write that names none.
+const ANONYMOUS: &str = "anonymous";
+/// The header that names the author.
+pub(super) const AGENT_HEADER: &str = "x-agent-id";
+/// Memories on a page unless the client says.
+pub(super) const LIMIT_DEFAULT: usize = 100;
+/// Memories on a page at most.
+pub(super) const LIMIT_MAX: usize = 1_000;
+
+/// The query of a request for one memory.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OneQuery {
+    /// The namespace it is in, for an id that stands in several.
+    pub(super) namespace: Option<String>,
+    /// `embedding`.
+    pub(super) include: Option<String>,
+}
+
+/// The query of a list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListParams {
+    /// In this namespace alone.
+    pub(super) namespace: Option<String>,
+    /// With this tag alone.
+    pub(super) tag: Option<String>,
+    /// So many at most.
+    pub(super) limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    pub(super) cursor: Option<String>,
+    /// `embedding`.
+    pub(super) include: Option<String>,
+}
+
+/// The query of the status.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StatusParams {
+    /// Whether the state hash is computed.
+    #[serde(default)]
+    pub(super) hash: bool,
+}
+
+/// The query, or 400.
+pub(super) fn query<T>(parsed: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
+    match parsed {
+        Ok(Query(query)) => Ok(query),
+        Err(rejection) => Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_query", rejection.body_text())),
+    }
+}
+
+/// The path's parameters, or 400.
+pub(super) fn path<T>(parsed: Result<Path<T>, PathRejection>) -> Result<T, ApiError> {
+    match parsed {
+        Ok(Path(path)) => Ok(path),
+        Err(rejection) => Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_path", rejection.body_text())),
+    }
+}
+
+/// A record id, or 422.
+pub(super) fn record_id(text: &str) -> Result<RecordId, ApiError> {
+    RecordId::new(text).map_err(|fault| ApiError::field("id", "invalid_id", fault.to_string()))
+}
+
+/// A namespace, or 422.
+pub(super) fn namespace(text: &str) -> Result<Namespace, ApiError> {
+    Namespace::new(text).map_err(|fault| ApiError::field("namespace", "invalid_namespace", fault.to_string()))
+}
+
+/// What to show of a memory, or 400.
+pub(super) fn include(text: Option<&str>) -> Result<Include, ApiError> {
+    match text {
+        None => Ok(Include::Fields),
+        Some("embedding") => Ok(Include::Embedding),
+        Some(other) => Err(ApiError::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_query",
+            format!("include={other:?}: only \"embedding\" can be included"),
+        )),
+    }
+}
+
+/// How many memories a page has, or 400.
+pub(super) fn limit(given: Option<usize>) -> Result<usize, ApiError> {
+    match given.unwrap_or(LIMIT_DEFAULT) {
+        limit @ 1..=LIMIT_MAX => Ok(limit),
+        limit => Err(ApiError::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_query",
+            format!("limit is {limit}, allowed are 1 to {LIMIT_MAX}"),
+        )),
+    }
+}
+
+/// Who writes: `x-agent-id`, or `anonymous`; 422 if it is no agent id.
+pub(super) fn author(headers: &HeaderMap) -> Result<AgentId, ApiError> {
+    let named = match headers.get(AGENT_HEADER) {
+        None => ANONYMOUS,
+        // What is not visible ASCII is no agent id either.
+        Some(value) => value.to_str().unwrap_or("\u{fffd}"),
+    };
+    AgentId::new(named).map_err(|fault| ApiError::field(AGENT_HEADER, "invalid_agent_id", fault.to_string()))
+}
+
+/// A key as a cursor: opaque to clients.
+pub(super) fn cursor_of(key: &RecordKey) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{}\n{}", key.namespace, key.id))
+}
+
+/// The key that a cursor names, or 400.
+pub(super) fn cursor(text: &str) -> Result<RecordKey, ApiError> {
+    let parse = || {
+        let decoded = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        let (namespace, id) = decoded.split_once('\n')?;
+        let (namespace, id) = (Namespace::new(namespace).ok()?, RecordId::new(id).ok()?);
+        Some(RecordKey { namespace, kind: Kind::memory(), id })
+    };
+    parse().ok_or_else(|| {
+        let message = "cursor is not one that this API gave: take next_cursor as it is";
+        ApiError::new(StatusCode::BAD_REQUEST, "invalid_cursor", message)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_comes_back_and_nothing_else_is_one() {
+        let key = RecordKey {
+            namespace: Namespace::new("a/größe").unwrap(),
+            kind: Kind::memory(),
+            id: RecordId::new("x:1").unwrap(),
+        };
+        assert_eq!(cursor(&cursor_of(&key)).unwrap(), key);
+        for bad in ["", "x", "%%%", "YQ", &URL_SAFE_NO_PAD.encode("a\n"), &URL_SAFE_NO_PAD.encode("../x\ny")]
+        {
+            assert_eq!(cursor(bad).unwrap_err().status.as_u16(), 400, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_missing_author_is_anonymous_and_a_bad_one_is_refused() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(author(&headers).unwrap().as_str(), ANONYMOUS);
+        headers.insert(AGENT_HEADER, "ai:claude@host".parse().unwrap());
+        assert_eq!(author(&headers).unwrap().as_str(), "ai:claude@host");
+        for bad in ["", "two words", "ü"] {
+            headers.insert(AGENT_HEADER, axum::http::HeaderValue::from_bytes(bad.as_bytes()).unwrap());
+            assert_eq!(author(&headers).unwrap_err().status.as_u16(), 422, "{bad}");
+        }
+    }
+}

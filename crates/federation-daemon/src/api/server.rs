@@ -1,0 +1,124 @@
+//! The client listener: accepts connections, serves the router on each, stops in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// How long a client may take to send a request's head; also how long an idle connection is kept.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(15);
+/// Bytes of a request's head. A URL with a namespace of 512 characters, percent-encoded, takes 6 KiB.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Connections open at once; more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 4_096;
+/// Wait after a failed accept (as with no file descriptor left), so that it does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The running client listener.
+#[derive(Debug)]
+pub struct ClientServer {
+    task: JoinSet<usize>,
+    stop: CancellationToken,
+    local: SocketAddr,
+}
+
+impl ClientServer {
+    /// Serves `router` on `listener` until it is shut down. Must be called within a tokio runtime.
+    pub fn spawn(listener: TcpListener, router: Router, grace: Duration) -> io::Result<Self> {
+        let local = listener.local_addr()?;
+        let stop = CancellationToken::new();
+        let mut task = JoinSet::new();
+        task.spawn(accept(listener, router, stop.clone(), grace));
+        Ok(Self { task, stop, local })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Stops accepting, lets requests under way finish within the grace period, and says how many
+    /// connections were cut.
+    pub async fn shutdown(mut self) -> usize {
+        self.stop.cancel();
+        match self.task.join_next().await {
+            Some(Ok(cut)) => cut,
+            Some(Err(_)) | None => 0,
+        }
+    }
+
+    /// Resolves if the accept loop ends by itself, which it must not.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn failed(&mut self) {
+        if self.task.join_next().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, router: Router, stop: CancellationToken, grace: Duration) -> usize {
+    let mut connections = JoinSet::new();
+    loop {
+        let has_room = connections.len() < CONNECTIONS_MAX;
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Some(ended) = connections.join_next() => note_end(ended),
+            accepted = listener.accept(), if has_room => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(serve(stream, router.clone(), stop.clone()));
+                }
+                Err(error) => {
+                    warn!(%error, "a client connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(grace, drained).await;
+    connections.len()
+}
+
+fn note_end(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        // The request is lost, the node is not: its state is behind the store's writer, which has not panicked.
+        tracing::error!(%error, "a client request panicked");
+    }
+}
+
+async fn serve(stream: TcpStream, router: Router, stop: CancellationToken) {
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "nodelay could not be set");
+    }
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        biased;
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        result = connection.as_mut() => result,
+    };
+    if let Err(error) = result {
+        debug!(%error, "a client connection ended early");
+    }
+}

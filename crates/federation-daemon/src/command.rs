@@ -1,0 +1,9 @@
+//! The commands of `federationd`, one module each.
+
+pub mod demo;
+pub mod dev;
+pub mod keys;
+pub mod peer;
+pub mod serve;
+pub mod settings;
+pub mod verify;

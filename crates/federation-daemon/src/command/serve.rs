@@ -1,0 +1,279 @@
+//! `federationd serve`: one node.
+
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use federation_core::port::clock::WallClock as _;
+use federation_core::port::store::{OpenIds, StoreError};
+use federation_core::scope::Scope;
+use federation_net::config::NodeConfig;
+use federation_net::http::client::HttpTransport;
+use federation_net::http::server::PeerServer;
+use federation_net::node::{Node, Ports};
+use federation_store::{Engine, OpenError, Options, RealDisk, Setup, SledIndexes, StoreHandle};
+use federation_wire::memory::KindRules;
+use federation_wire::seal::GroupSealer;
+use rand::Rng as _;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use crate::api::{ApiState, ClientServer, router};
+use crate::clock::SystemClock;
+use crate::config::{Config, DataDirProblem, Fault, Faults, Given, RawConfig, Sockets, Start};
+use crate::metrics::Meters;
+use crate::random;
+use crate::signal::Stop;
+use crate::telemetry::{self, LogFormat};
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1_024;
+/// Where the index is, in the data directory.
+const INDEX_DIR: &str = "index";
+/// The environment variable of the node id.
+const NODE_ID_ENV: &str = "FEDERATION_NODE_ID";
+
+/// Options of `serve`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServeArgs {
+    /// The settings.
+    #[command(flatten)]
+    pub settings: RawConfig,
+    /// Config file (TOML), with the same settings; must exist when named.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// The first start of a new mesh, where there is nothing to recover; refused on a directory with data.
+    #[arg(long)]
+    pub new_mesh: bool,
+    /// How log lines look. FEDERATION_LOG filters them, as in info,federation_net=debug.
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+    /// End when standard input closes: for supervisors.
+    #[arg(long, hide = true)]
+    pub exit_with_parent: bool,
+}
+
+/// Why `serve` ended other than by a request to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// It did not start.
+    #[error(transparent)]
+    Faults(#[from] Faults),
+    /// It could not begin to listen, or to receive signals.
+    #[error("{what}")]
+    System {
+        /// What could not be done.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A part of it ended that must not: a bug. What was acknowledged is durable.
+    #[error("{0} ended by itself, so the node stops")]
+    PartFailed(&'static str),
+    /// The store did not close in order.
+    #[error("the store did not close in order")]
+    Close(#[source] StoreError),
+    /// A second signal came while it was stopping.
+    #[error("stopped at once by a second signal")]
+    Forced,
+}
+
+type Store = StoreHandle<RealDisk, SledIndexes>;
+
+/// Runs a node until it is asked to stop.
+pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
+    telemetry::init(args.log_format);
+    let mut stop = Stop::listen().map_err(|source| system("signals cannot be received", source))?;
+    let parent_gone = args.exit_with_parent.then(watch_parent);
+    let start = Start::try_from(given(args))?;
+    let (mut running, store_failed) = Running::start(start)?;
+    let result = tokio::select! {
+        biased;
+        () = stop.requested() => Ok(()),
+        () = gone(parent_gone) => Ok(()),
+        part = store_failed => Err(ServeError::PartFailed(part.unwrap_or("the store"))),
+        part = running.node.failed() => Err(ServeError::PartFailed(part)),
+        () = running.clients.failed() => Err(ServeError::PartFailed("the client listener")),
+    };
+    info!("stopping");
+    let stopped = tokio::select! {
+        biased;
+        stopped = running.stop() => stopped,
+        () = stop.requested() => Err(ServeError::Forced),
+    };
+    result.and(stopped)
+}
+
+/// Everything that was given on the command line, by the environment and by the machine.
+fn given(args: ServeArgs) -> Given {
+    Given {
+        flags: args.settings,
+        config_file: args.config,
+        new_mesh: args.new_mesh,
+        node_id_env: node_id_env(),
+        hostname: hostname(),
+    }
+}
+
+/// `FEDERATION_NODE_ID`, if it is set.
+pub fn node_id_env() -> Option<String> {
+    std::env::var_os(NODE_ID_ENV).map(|id| id.to_string_lossy().into_owned())
+}
+
+/// This machine's name.
+pub fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The parts of a running node, in the order in which they stop.
+struct Running {
+    clients: ClientServer,
+    api: ApiState,
+    peers: PeerServer,
+    node: Node,
+    transport: Arc<HttpTransport>,
+    store: Arc<Store>,
+    grace: Duration,
+}
+
+impl Running {
+    fn start(start: Start) -> Result<(Self, oneshot::Receiver<&'static str>), ServeError> {
+        let Start { config, sockets } = start;
+        let Config { node: id, key, directory, .. } = config;
+        let key = Arc::new(key);
+        let boot = random::boot_id();
+        let wall = Arc::new(SystemClock);
+        let (tell_failed, store_failed) = oneshot::channel();
+        let ids = OpenIds {
+            boot,
+            store_random: random::system_rng().next_u64(),
+            now: wall.now(),
+            new_mesh: config.new_mesh,
+        };
+        let setup = Setup {
+            ids,
+            node: id.clone(),
+            sealer: Arc::new(GroupSealer::new(Arc::clone(&key))),
+            clock: Arc::clone(&wall) as _,
+            options: Options::default(),
+        };
+        let store = open_store(&config.data_dir, setup, tell_failed)
+            .map_err(|problem| Faults(vec![Fault::DataDir { path: config.data_dir.clone(), problem }]))?;
+        let store = Arc::new(store);
+        let transport = Arc::new(HttpTransport::new());
+        let config_version = directory.config_version(&id, &Scope::everything());
+        let node_config = NodeConfig {
+            write_level: config.write_level,
+            ack_timeout: config.ack_timeout,
+            catchup_interval: config.catchup_interval,
+            ..NodeConfig::new(id, config.peers)
+        };
+        let ports = Ports {
+            store: Arc::clone(&store) as _,
+            key,
+            directory,
+            rules: Arc::new(KindRules),
+            wall: Arc::clone(&wall) as _,
+            transport: Arc::clone(&transport) as _,
+            boot,
+            seed: random::system_rng().next_u64(),
+        };
+        let Sockets { clients, peers } = sockets;
+        let clients =
+            clients.listen(BACKLOG).map_err(|e| system("the client address cannot be listened on", e))?;
+        let peers = peers.listen(BACKLOG).map_err(|e| system("the peer address cannot be listened on", e))?;
+        let peer_address = peers.local_addr().map_err(|e| system("the peer address is not known", e))?;
+        let node = Node::start(node_config, ports).map_err(|fault| Faults(vec![fault.into()]))?;
+        let peers = PeerServer::spawn(peers, Arc::new(node.clone()));
+        let meters = Arc::new(Meters::new(node.clone(), store.metrics()));
+        let api = ApiState::new(
+            node.clone(),
+            Arc::clone(&store) as _,
+            wall,
+            meters,
+            &config_version,
+            config.requests_max,
+        );
+        let grace = config.shutdown_grace;
+        let clients = ClientServer::spawn(clients, router(api.clone()), grace)
+            .map_err(|e| system("the client address is not known", e))?;
+        let status = node.status();
+        info!(
+            node = %status.node, boot = %status.boot, store = %status.store, n = status.n, w = status.w,
+            clients = %clients.local_addr(), peers = %peer_address, "serving"
+        );
+        Ok((Self { clients, api, peers, node, transport, store, grace }, store_failed))
+    }
+
+    /// Stops in order: clients first, so that what they were promised is still sent to the peers.
+    async fn stop(self) -> Result<(), ServeError> {
+        let cut = self.clients.shutdown().await;
+        self.api.tasks.close();
+        let bulk = tokio::time::timeout(self.grace, self.api.tasks.wait()).await;
+        if cut > 0 || bulk.is_err() {
+            warn!(connections = cut, bulk_under_way = self.api.tasks.len(), "client requests were cut");
+        }
+        self.peers.shutdown().await;
+        self.node.shutdown(self.grace).await;
+        self.transport.shutdown().await;
+        drop((self.api, self.node, self.transport));
+        match Arc::into_inner(self.store) {
+            Some(store) => store.close().map_err(ServeError::Close)?,
+            // Whoever still has it closes it by dropping it; a request that was cut, for instance.
+            None => warn!("the store is still in use and closes with the process"),
+        }
+        info!("stopped");
+        Ok(())
+    }
+}
+
+fn open_store(
+    data_dir: &std::path::Path,
+    setup: Setup,
+    tell_failed: oneshot::Sender<&'static str>,
+) -> Result<Store, DataDirProblem> {
+    let disk = RealDisk::open(data_dir)?;
+    let index = SledIndexes::new(data_dir.join(INDEX_DIR));
+    let mut told_at = std::time::Instant::now();
+    let mut progress = |done: u64, all: u64| {
+        if told_at.elapsed() >= Duration::from_secs(1) {
+            told_at = std::time::Instant::now();
+            info!(done_bytes = done, all_bytes = all, "bringing the index up to the log");
+        }
+    };
+    let (engine, report) = Engine::open(disk, &index, setup, &mut progress)?;
+    info!(
+        store = %report.store, is_new = report.is_new, recovered_to = report.recovered_to,
+        torn_bytes = report.torn_bytes, replayed_ops = report.replayed_ops, rebuilt = ?report.rebuilt,
+        "the store is open"
+    );
+    let failed = Box::new(move |part| {
+        // The receiver is gone only when the node is stopping anyway.
+        let _ = tell_failed.send(part);
+    });
+    Ok(StoreHandle::spawn(engine, failed).map_err(OpenError::from)?)
+}
+
+/// Resolves when standard input closes, which it does however the parent ends.
+fn watch_parent() -> oneshot::Receiver<()> {
+    let (tell, gone) = oneshot::channel();
+    // A thread of its own: a blocking read on the runtime's pool would hold up the end of the process.
+    std::thread::spawn(move || {
+        let mut byte = [0];
+        while matches!(io::stdin().read(&mut byte), Ok(1)) {}
+        let _ = tell.send(());
+    });
+    gone
+}
+
+async fn gone(parent: Option<oneshot::Receiver<()>>) {
+    match parent {
+        Some(parent) => drop(parent.await),
+        None => std::future::pending().await,
+    }
+}
+
+fn system(what: &'static str, source: io::Error) -> ServeError {
+    ServeError::System { what, source }
+}

@@ -1,0 +1,174 @@
+//! Settings as they were given: flags, environment, config file. Nothing is checked here but shape.
+//!
+//! The `settings!` table below is the only place where a setting is declared: clap, serde and the documentation
+//! (`federationd config`) are made from it.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+/// One line of the table, for the documentation.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its key in the config file. The flag is the same with `-` for `_`.
+    pub key: &'static str,
+    /// What holds when it is not given.
+    pub default: &'static str,
+    /// What it does.
+    pub about: &'static str,
+}
+
+macro_rules! settings {
+    ($($name:ident: $kind:ty = $default:literal, $about:literal;)+) => {
+        /// All settings that may stand in a config file, each with a flag of the same name.
+        #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct RawConfig {
+            $(
+                #[doc = $about]
+                #[arg(long, help = concat!($about, " [default: ", $default, "]"))]
+                pub $name: Option<$kind>,
+            )+
+        }
+
+        /// Every setting with its default, in the order of the table.
+        pub const SETTINGS: &[Setting] =
+            &[$(Setting { key: stringify!($name), default: $default, about: $about }),+];
+
+        /// The defaults as literals, by name.
+        pub(super) mod defaults {
+            $(
+                #[expect(non_upper_case_globals, reason = "named like the setting, by the table")]
+                #[allow(dead_code, reason = "a default in angle brackets is worked out, not read")]
+                pub(crate) const $name: &str = $default;
+            )+
+        }
+
+        impl RawConfig {
+            /// These settings, and `below`'s where these have none.
+            #[must_use]
+            pub fn over(self, below: Self) -> Self {
+                Self { $($name: self.$name.or(below.$name)),+ }
+            }
+        }
+    };
+}
+
+settings! {
+    node_id: String = "host-<hostname>", "This node's name in the mesh; also FEDERATION_NODE_ID";
+    key_file: PathBuf = "federation.key", "The node's secret key, mode 0600, never in the data directory";
+    listen: String = "127.0.0.1:9077", "Address for clients and metrics; loopback only";
+    peer_listen: String = "127.0.0.1:9078", "Address for peers; loopback only";
+    data_dir: PathBuf = "federation-data", "Directory of the durable state";
+    peers_file: PathBuf = "peers.toml", "Enrolled peers; must exist when named";
+    quorum_writes: LevelText = "majority", "Nodes that must hold a write before it is answered 201: one, majority, all, or a number";
+    quorum_peers: UrlList = "<all enrolled peers with a url>", "Peer URLs to dial, comma-separated; each must be enrolled";
+    quorum_timeout_ms: u64 = "2000", "Milliseconds that a write waits for its quorum";
+    catchup_interval_secs: u64 = "30", "Seconds between catch-ups with each peer; 0 = only at start and on a peer's return";
+    shutdown_grace_ms: u64 = "5000", "Milliseconds that a stop waits for requests under way";
+    requests_max: usize = "1024", "Client requests served at once; more are answered 503 overloaded";
+}
+
+/// The default of a setting, as the table has it; empty for a key that is not in it.
+pub fn default_of(key: &str) -> &'static str {
+    SETTINGS.iter().find(|setting| setting.key == key).map_or("", |setting| setting.default)
+}
+
+/// A write level as text; in a config file also a number.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "TextOrNumber")]
+pub struct LevelText(pub String);
+
+/// Peer URLs: comma-separated in a flag, a list or such a text in a config file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "TextOrList")]
+pub struct UrlList(pub Vec<String>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TextOrNumber {
+    Number(u64),
+    Text(String),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TextOrList {
+    Text(String),
+    List(Vec<String>),
+}
+
+impl From<TextOrNumber> for LevelText {
+    fn from(value: TextOrNumber) -> Self {
+        match value {
+            TextOrNumber::Number(number) => Self(number.to_string()),
+            TextOrNumber::Text(text) => Self(text),
+        }
+    }
+}
+
+impl FromStr for LevelText {
+    type Err = std::convert::Infallible;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl From<TextOrList> for UrlList {
+    fn from(value: TextOrList) -> Self {
+        match value {
+            TextOrList::List(urls) => Self(urls),
+            TextOrList::Text(text) => split_urls(&text),
+        }
+    }
+}
+
+impl FromStr for UrlList {
+    type Err = std::convert::Infallible;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(split_urls(text))
+    }
+}
+
+fn split_urls(text: &str) -> UrlList {
+    UrlList(text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it() {
+        let error = toml::from_str::<RawConfig>("quorum_timeout = 5").unwrap_err().to_string();
+        assert!(error.contains("quorum_timeout"), "{error}");
+        assert!(error.contains("quorum_timeout_ms"), "the known ones are listed: {error}");
+    }
+
+    #[test]
+    fn a_level_may_be_a_number_and_peers_a_list() {
+        let raw: RawConfig =
+            toml::from_str("quorum_writes = 2\nquorum_peers = [\"http://a:1\", \"http://b:2\"]").unwrap();
+        assert_eq!(raw.quorum_writes, Some(LevelText("2".to_owned())));
+        assert_eq!(raw.quorum_peers, Some(UrlList(vec!["http://a:1".into(), "http://b:2".into()])));
+        assert_eq!("http://a:1, http://b:2,".parse(), Ok(raw.quorum_peers.unwrap()));
+    }
+
+    #[test]
+    fn what_stands_above_wins() {
+        let flags = RawConfig { node_id: Some("flag".into()), ..RawConfig::default() };
+        let file =
+            RawConfig { node_id: Some("file".into()), quorum_timeout_ms: Some(7), ..RawConfig::default() };
+        let merged = flags.over(file);
+        assert_eq!(merged.node_id.as_deref(), Some("flag"));
+        assert_eq!(merged.quorum_timeout_ms, Some(7));
+    }
+
+    #[test]
+    fn numeric_defaults_are_numbers() {
+        for text in [defaults::quorum_timeout_ms, defaults::catchup_interval_secs, defaults::requests_max] {
+            assert!(text.parse::<u64>().is_ok(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! From what was given to what holds. All faults are found before anything listens or is written.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use federation_core::id::NodeId;
+use federation_core::quorum::policy::WriteLevel;
+use federation_net::config::PeerEndpoint;
+use federation_wire::identity::Directory;
+use federation_wire::keys::NodeKey;
+use tokio::net::TcpSocket;
+
+use crate::config::raw::{RawConfig, defaults};
+use crate::config::{Fault, Faults, data_dir, peers};
+use crate::enrolment::{EnrolError, key_file};
+use crate::files::is_within;
+
+/// Everything that `serve` was given.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// Settings by flag.
+    pub flags: RawConfig,
+    /// `--config`.
+    pub config_file: Option<PathBuf>,
+    /// `--new-mesh`.
+    pub new_mesh: bool,
+    /// `FEDERATION_NODE_ID`.
+    pub node_id_env: Option<String>,
+    /// This machine's name.
+    pub hostname: String,
+}
+
+/// Settings that hold.
+#[derive(Debug)]
+pub struct Config {
+    /// This node.
+    pub node: NodeId,
+    /// Its key.
+    pub key: NodeKey,
+    /// Who is enrolled.
+    pub directory: Directory,
+    /// The peers that are dialled.
+    pub peers: Vec<PeerEndpoint>,
+    /// How many nodes must hold a write.
+    pub write_level: WriteLevel,
+    /// How long a write waits for them.
+    pub ack_timeout: Duration,
+    /// How often each peer is asked for what was missed.
+    pub catchup_interval: Option<Duration>,
+    /// Where the durable state is.
+    pub data_dir: PathBuf,
+    /// Whether this is the first start of a new mesh.
+    pub new_mesh: bool,
+    /// How long a stop waits for requests under way.
+    pub shutdown_grace: Duration,
+    /// Client requests served at once.
+    pub requests_max: usize,
+}
+
+/// A start without faults: settings that hold, and addresses that are this process's own.
+#[derive(Debug)]
+pub struct Start {
+    /// The settings.
+    pub config: Config,
+    /// The addresses.
+    pub sockets: Sockets,
+}
+
+/// Addresses that are bound and do not listen yet: nobody can connect before the node is there.
+#[derive(Debug)]
+pub struct Sockets {
+    /// For clients.
+    pub clients: TcpSocket,
+    /// For peers.
+    pub peers: TcpSocket,
+}
+
+impl TryFrom<Given> for Start {
+    type Error = Faults;
+
+    fn try_from(given: Given) -> Result<Self, Faults> {
+        let mut faults = Vec::new();
+        let raw = given.flags.clone().over(read_config_file(given.config_file.as_deref(), &mut faults));
+        let node = take(&mut faults, node_id(&given, &raw));
+        let data_dir = raw.data_dir.clone().unwrap_or_else(|| defaults::data_dir.into());
+        let key = take(&mut faults, key(&raw, &data_dir));
+        let listen = take(&mut faults, address("listen", raw.listen.as_deref(), defaults::listen));
+        let peer_listen =
+            take(&mut faults, address("peer_listen", raw.peer_listen.as_deref(), defaults::peer_listen));
+        let own = peers::Own {
+            id: node.as_ref(),
+            key: key.as_ref().map(|key| key.public().clone()),
+            address: peer_listen,
+        };
+        let picked = peers::pick(&raw, &own, &mut faults);
+        let write_level = write_level(&raw, picked.n, &mut faults);
+        let ack_timeout = number(
+            &mut faults,
+            "quorum_timeout_ms",
+            raw.quorum_timeout_ms,
+            defaults::quorum_timeout_ms,
+            (1, 600_000),
+        );
+        let catchup = number(
+            &mut faults,
+            "catchup_interval_secs",
+            raw.catchup_interval_secs,
+            defaults::catchup_interval_secs,
+            (0, 86_400),
+        );
+        let grace = number(
+            &mut faults,
+            "shutdown_grace_ms",
+            raw.shutdown_grace_ms,
+            defaults::shutdown_grace_ms,
+            (0, 600_000),
+        );
+        let requests_max = number(
+            &mut faults,
+            "requests_max",
+            raw.requests_max.map(|max| max as u64),
+            defaults::requests_max,
+            (1, 65_536),
+        );
+        if let Err(problem) = data_dir::check(&data_dir, given.new_mesh) {
+            faults.push(Fault::DataDir { path: data_dir.clone(), problem });
+        }
+        let sockets = bind_both(listen, peer_listen, &mut faults);
+        match (node, key, picked.directory, write_level, sockets) {
+            (Some(node), Some(key), Some(directory), Some(write_level), Some(sockets))
+                if faults.is_empty() =>
+            {
+                let config = Config {
+                    node,
+                    key,
+                    directory,
+                    peers: picked.endpoints,
+                    write_level,
+                    ack_timeout: Duration::from_millis(ack_timeout),
+                    catchup_interval: (catchup > 0).then(|| Duration::from_secs(catchup)),
+                    data_dir,
+                    new_mesh: given.new_mesh,
+                    shutdown_grace: Duration::from_millis(grace),
+                    requests_max: usize::try_from(requests_max).unwrap_or(usize::MAX),
+                };
+                Ok(Self { config, sockets })
+            }
+            _ => Err(Faults(faults)),
+        }
+    }
+}
+
+/// The node's id by flag, environment, config file, or the machine's name.
+pub fn node_id(given: &Given, raw: &RawConfig) -> Result<NodeId, Fault> {
+    let by_host = || (format!("host-{}", given.hostname), "the machine's name");
+    let (id, from) = match (&given.flags.node_id, &given.node_id_env, &raw.node_id) {
+        (Some(id), _, _) => (id.clone(), "--node-id"),
+        (None, Some(id), _) => (id.clone(), "FEDERATION_NODE_ID"),
+        (None, None, Some(id)) => (id.clone(), "the config file"),
+        (None, None, None) => by_host(),
+    };
+    NodeId::new(&id).map_err(|fault| Fault::NodeId { id, from, fault })
+}
+
+/// The settings of the config file; none are there if it is faulty, and the fault is noted.
+pub fn read_config_file(path: Option<&Path>, faults: &mut Vec<Fault>) -> RawConfig {
+    let Some(path) = path else { return RawConfig::default() };
+    let read = fs::read_to_string(path)
+        .map_err(|source| Fault::ConfigUnreadable { path: path.to_owned(), source })
+        .and_then(|text| {
+            toml::from_str(&text).map_err(|error| Fault::ConfigForm {
+                path: path.to_owned(),
+                message: error.to_string().trim_end().to_owned(),
+            })
+        });
+    take(faults, read).unwrap_or_default()
+}
+
+fn key(raw: &RawConfig, data_dir: &Path) -> Result<NodeKey, Fault> {
+    let path = raw.key_file.clone().unwrap_or_else(|| defaults::key_file.into());
+    if is_within(&path, data_dir) {
+        return Err(EnrolError::KeyInDataDir { path, data_dir: data_dir.to_owned() }.into());
+    }
+    Ok(key_file::read(&path)?)
+}
+
+fn address(setting: &'static str, given: Option<&str>, default: &str) -> Result<SocketAddr, Fault> {
+    let text = given.unwrap_or(default);
+    let address: SocketAddr = text.parse().map_err(|_| Fault::Address { setting, text: text.to_owned() })?;
+    if !address.ip().is_loopback() {
+        return Err(Fault::NotLoopback { setting, address });
+    }
+    Ok(address)
+}
+
+fn write_level(raw: &RawConfig, n: usize, faults: &mut Vec<Fault>) -> Option<WriteLevel> {
+    let text = raw.quorum_writes.as_ref().map_or(defaults::quorum_writes, |level| level.0.as_str());
+    let level: Result<WriteLevel, _> =
+        text.parse().map_err(|fault| Fault::Level { text: text.to_owned(), fault });
+    let level = take(faults, level)?;
+    let fits = level.resolve(n).map_err(|fault| Fault::Quorum { level: text.to_owned(), n, fault });
+    take(faults, fits).map(|_| level)
+}
+
+fn number(
+    faults: &mut Vec<Fault>,
+    setting: &'static str,
+    given: Option<u64>,
+    default: &str,
+    (min, max): (u64, u64),
+) -> u64 {
+    let value = given.unwrap_or_else(|| default.parse().unwrap_or(max));
+    if !(min..=max).contains(&value) {
+        faults.push(Fault::Range { setting, value, min, max });
+    }
+    value
+}
+
+fn bind_both(
+    listen: Option<SocketAddr>,
+    peer_listen: Option<SocketAddr>,
+    faults: &mut Vec<Fault>,
+) -> Option<Sockets> {
+    let clients = listen.and_then(|address| take(faults, bind("listen", address)));
+    let peers = peer_listen.and_then(|address| {
+        // Both would bind and only one could listen.
+        if address.port() != 0 && Some(address) == listen {
+            let source = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+            faults.push(Fault::Port { setting: "peer_listen", address, source });
+            return None;
+        }
+        take(faults, bind("peer_listen", address))
+    });
+    Some(Sockets { clients: clients?, peers: peers? })
+}
+
+fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpSocket, Fault> {
+    let bound = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // Else a restart would wait for the connections of the last run to time out.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(socket)
+    };
+    bound().map_err(|source| Fault::Port { setting, address, source })
+}
+
+pub(super) fn take<T>(faults: &mut Vec<Fault>, result: Result<T, Fault>) -> Option<T> {
+    result.map_err(|fault| faults.push(fault)).ok()
+}

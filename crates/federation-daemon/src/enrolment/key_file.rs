@@ -1,0 +1,101 @@
+//! The key file: one line, the node's secret, mode 0600.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use federation_wire::keys::NodeKey;
+use zeroize::Zeroizing;
+
+use crate::enrolment::EnrolError;
+use crate::files::{Existing, write_whole};
+use crate::random::system_rng;
+
+/// Bytes beyond which a file is no key file.
+const KEY_FILE_BYTES_MAX: u64 = 1_024;
+/// The mode of a key file.
+const KEY_FILE_MODE: u32 = 0o600;
+/// Bits by which a file is open to others than its owner.
+const OPEN_TO_OTHERS: u32 = 0o077;
+
+/// Draws a new key and writes it to `path`.
+///
+/// # Errors
+/// [`EnrolError::KeyExists`] if there is a file and it is to be kept; the file system's errors.
+pub fn create(path: &Path, existing: Existing) -> Result<NodeKey, EnrolError> {
+    let key = NodeKey::generate(&mut system_rng());
+    let text = key.to_file_text();
+    match write_whole(path, text.as_bytes(), KEY_FILE_MODE, existing) {
+        Ok(()) => Ok(key),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(EnrolError::KeyExists { path: path.to_owned() })
+        }
+        Err(source) => Err(EnrolError::Write { path: path.to_owned(), source }),
+    }
+}
+
+/// Reads the key of `path`.
+///
+/// # Errors
+/// If it is missing, open to others than its owner, or no key file.
+pub fn read(path: &Path) -> Result<NodeKey, EnrolError> {
+    let unreadable = |source| EnrolError::Read { path: path.to_owned(), source };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(EnrolError::KeyMissing { path: path.to_owned() });
+        }
+        Err(error) => return Err(unreadable(error)),
+    };
+    // Asked of the open file, so that it is the one that is read.
+    let metadata = file.metadata().map_err(unreadable)?;
+    let mode = metadata.mode() & 0o7777;
+    if !metadata.is_file() {
+        return Err(EnrolError::KeyNotAFile { path: path.to_owned() });
+    }
+    if mode & OPEN_TO_OTHERS != 0 {
+        return Err(EnrolError::KeyTooOpen { path: path.to_owned(), mode });
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
+    NodeKey::from_file_text(&text).map_err(|fault| EnrolError::KeyMalformed { path: path.to_owned(), fault })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_key_comes_back_and_is_never_overwritten_unasked() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        assert!(matches!(read(&path), Err(EnrolError::KeyMissing { .. })));
+        let key = create(&path, Existing::Keep).unwrap();
+        assert_eq!(read(&path).unwrap().public(), key.public());
+        assert!(matches!(create(&path, Existing::Keep), Err(EnrolError::KeyExists { .. })));
+        assert_eq!(read(&path).unwrap().public(), key.public());
+        let other = create(&path, Existing::Replace).unwrap();
+        assert_ne!(other.public(), key.public());
+        assert_eq!(read(&path).unwrap().public(), other.public());
+    }
+
+    #[test]
+    fn an_open_or_broken_key_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        create(&path, Existing::Keep).unwrap();
+        for mode in [0o640, 0o604, 0o660, 0o601] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(matches!(read(&path), Err(EnrolError::KeyTooOpen { .. })), "{mode:o}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(read(&path).is_ok());
+        fs::write(&path, "not a key\n").unwrap();
+        assert!(matches!(read(&path), Err(EnrolError::KeyMalformed { .. })));
+        assert!(read(dir.path()).is_err());
+    }
+}
