@@ -71,6 +71,7 @@ where
         };
         handle.others.push(start("store-spare", move || prepare_spares(&spare, &spare_wanted))?);
         let jobs = Arc::new(Mutex::new(jobs));
+        let poisoned = engine.reads();
         for _ in 0..options.reader_threads.max(1) {
             let (jobs, failure) = (Arc::clone(&jobs), Arc::clone(&failure));
             handle.others.push(start("store-read", move || run_jobs(&jobs, &failure))?);
@@ -78,6 +79,7 @@ where
         let writer = move || {
             let run = AssertUnwindSafe(|| write(engine, &submissions, &to_spare));
             catch_unwind(run).unwrap_or_else(|_| {
+                poisoned.poison();
                 failure.tell("the store's writer");
                 Err(StoreError::ReadOnly)
             })
@@ -106,18 +108,13 @@ where
     ) {
         let Some(to_readers) = &self.to_readers else { return done(Err(StoreError::Closed)) };
         let reads = self.reads.clone();
-        // The answer must be given whether or not the queue takes the job.
-        let done = Arc::new(Mutex::new(Some(done)));
-        let in_job = Arc::clone(&done);
-        let job: Job = Box::new(move || answer(&in_job, read(&reads)));
-        if let Err(error) = to_readers.try_send(job) {
-            answer(
-                &done,
-                Err(match error {
-                    TrySendError::Full(_) => StoreError::Busy,
-                    TrySendError::Disconnected(_) => StoreError::Closed,
-                }),
-            );
+        let (owed, done) = Owed::new(done);
+        let job: Job = Box::new(move || done(read(&reads)));
+        if let Err(refused) = to_readers.try_send(job) {
+            owed.give(Err(match refused {
+                TrySendError::Full(_) => StoreError::Busy,
+                TrySendError::Disconnected(_) => StoreError::Closed,
+            }));
         }
     }
 }
@@ -185,10 +182,40 @@ fn start<T: Send + 'static>(
     std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(OpenError::Thread)
 }
 
-fn answer<T>(done: &Mutex<Option<Done<T>>>, value: T) {
-    let done = done.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(done) = done {
-        done(value);
+/// An answer that somebody waits for. If what was to give it is dropped, by a panic or at the end, it is
+/// [`StoreError::ReadOnly`]: whether anything was written is not known.
+struct Owed<T: Send + 'static> {
+    done: Arc<Mutex<Option<Callback<T>>>>,
+}
+
+impl<T: Send + 'static> Owed<T> {
+    /// The debt, and the callback that settles it when it is called or dropped.
+    fn new(done: Done<Result<T, StoreError>>) -> (Self, Done<Result<T, StoreError>>) {
+        let owed = Self { done: Arc::new(Mutex::new(Some(done))) };
+        let settles = Settles(Self { done: Arc::clone(&owed.done) });
+        (owed, Box::new(move |answer| settles.0.give(answer)))
+    }
+
+    fn give(&self, answer: Result<T, StoreError>) {
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(done) = done {
+            done(answer);
+        }
+    }
+
+    /// Nobody waits: the caller is told in another way.
+    fn forgive(&self) {
+        *self.done.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+type Callback<T> = Done<Result<T, StoreError>>;
+
+struct Settles<T: Send + 'static>(Owed<T>);
+
+impl<T: Send + 'static> Drop for Settles<T> {
+    fn drop(&mut self) {
+        self.0.give(Err(StoreError::ReadOnly));
     }
 }
 
@@ -277,9 +304,16 @@ where
         done: Done<Result<Committed, StoreError>>,
     ) -> Result<(), StoreError> {
         let to_writer = self.to_writer.as_ref().ok_or(StoreError::Closed)?;
-        to_writer.try_send(Submission { requests: batch, done }).map_err(|error| match error {
-            TrySendError::Full(_) => StoreError::Busy,
-            TrySendError::Disconnected(_) => StoreError::ReadOnly,
+        if self.failed.has_failed.load(Ordering::Acquire) {
+            return Err(StoreError::ReadOnly);
+        }
+        let (owed, done) = Owed::new(done);
+        to_writer.try_send(Submission { requests: batch, done }).map_err(|error| {
+            owed.forgive();
+            match error {
+                TrySendError::Full(_) => StoreError::Busy,
+                TrySendError::Disconnected(_) => StoreError::ReadOnly,
+            }
         })
     }
 
@@ -304,7 +338,7 @@ where
     }
 
     fn state_hash(&self, done: Done<Result<StateHash, StoreError>>) {
-        Self::read(self, done, |reads| reads.state_hash());
+        Self::read(self, done, Reads::state_hash);
     }
 }
 

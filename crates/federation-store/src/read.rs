@@ -9,7 +9,7 @@ use federation_core::dot::Dot;
 use federation_core::id::{Kind, RecordId, RecordKey};
 use federation_core::op::SealedOp;
 use federation_core::port::store::{
-    ListPage, ListQuery, RecordRead, SessionPage, SessionQuery, Snapshot, StateHash, StoreError,
+    Health, ListPage, ListQuery, RecordRead, SessionPage, SessionQuery, Snapshot, StateHash, StoreError,
 };
 use federation_core::record::Version;
 
@@ -97,6 +97,12 @@ impl<D: Disk, I: Index> Reads<D, I> {
         });
         self.answer(walked)?;
         Ok(StateHash { hash: *hasher.finalize().as_bytes(), versions, records })
+    }
+
+    /// Says in the snapshot that nothing is written any more, for a writer that cannot.
+    pub(crate) fn poison(&self) {
+        let snapshot = (*self.snapshot()).clone();
+        self.shared.snapshot.store(Arc::new(Snapshot { health: Health::Poisoned, ..snapshot }));
     }
 
     fn op(&self, version: &Version, place: Place) -> Result<SealedOp, StoreError> {

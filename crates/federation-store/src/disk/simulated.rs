@@ -35,9 +35,9 @@ struct State {
     inodes: BTreeMap<u64, Inode>,
     next_inode: u64,
     names: BTreeMap<String, u64>,
-    names_synced: BTreeMap<String, u64>,
+    synced_names: BTreeMap<String, u64>,
     /// Directory after each change that was not synced, in order: a crash goes back to any of them.
-    names_unsynced: Vec<BTreeMap<String, u64>>,
+    unsynced_names: Vec<BTreeMap<String, u64>>,
     capacity_bytes: Option<u64>,
     operations: u64,
     fail_at: Option<u64>,
@@ -76,7 +76,7 @@ impl SimulatedDisk {
             Loss::All => state.lose(|_| Fate::Gone, |_| 0),
             Loss::Some { seed } => {
                 let mut random = Random(seed);
-                let kept = random.below(state.names_unsynced.len() as u64 + 1);
+                let kept = random.below(state.unsynced_names.len() as u64 + 1);
                 let all_stay = random.below(4) == 0;
                 state.lose(
                     |_| match random.below(32) {
@@ -205,15 +205,15 @@ impl State {
     }
 
     fn directory_changed(&mut self) {
-        self.names_unsynced.push(self.names.clone());
+        self.unsynced_names.push(self.names.clone());
     }
 
     fn lose(&mut self, mut fate: impl FnMut(u64) -> Fate, kept: impl FnOnce(usize) -> u64) {
-        let kept = usize::try_from(kept(self.names_unsynced.len())).unwrap_or(0);
-        let names = kept.checked_sub(1).and_then(|i| self.names_unsynced.get(i)).cloned();
-        self.names = names.unwrap_or_else(|| self.names_synced.clone());
-        self.names_synced = self.names.clone();
-        self.names_unsynced.clear();
+        let kept = usize::try_from(kept(self.unsynced_names.len())).unwrap_or(0);
+        let names = kept.checked_sub(1).and_then(|i| self.unsynced_names.get(i)).cloned();
+        self.names = names.unwrap_or_else(|| self.synced_names.clone());
+        self.synced_names = self.names.clone();
+        self.unsynced_names.clear();
         for (id, inode) in &mut self.inodes {
             let mut bytes = std::mem::take(&mut inode.synced);
             for write in inode.unsynced.drain(..) {
@@ -234,8 +234,8 @@ impl State {
             inode.synced.clone_from(&bytes);
             inode.current = bytes;
         }
-        let named: Vec<u64> = self.names.values().copied().collect();
-        self.inodes.retain(|id, _| named.contains(id));
+        let reachable: Vec<u64> = self.names.values().copied().collect();
+        self.inodes.retain(|id, _| reachable.contains(id));
     }
 }
 
@@ -312,8 +312,8 @@ impl Disk for SimulatedDisk {
     fn sync_directory(&self) -> Result<(), DiskError> {
         let mut state = self.live()?;
         state.count(DiskAction::SyncDirectory, ".")?;
-        state.names_synced = state.names.clone();
-        state.names_unsynced.clear();
+        state.synced_names = state.names.clone();
+        state.unsynced_names.clear();
         Ok(())
     }
 

@@ -124,7 +124,7 @@ impl<D: Disk> Scan<D> {
             carried.extend_from_slice(&piece);
             let is_later = |mark: Mark| mark.start > position;
             if carried.windows(MARK_BYTES).any(|window| self.mark(window).is_some_and(is_later)) {
-                return Err(damaged(segment, position).into());
+                return Err(damaged(segment, position));
             }
             let done = carried.len().saturating_sub(MARK_BYTES - 1);
             carried.drain(..done);
