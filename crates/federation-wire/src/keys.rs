@@ -178,6 +178,9 @@ fn parse_bytes(text: &str) -> Result<[u8; 32], KeyError> {
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
     use super::*;
 
     #[test]
@@ -191,6 +194,13 @@ mod tests {
         assert!(text.contains(&secret));
         assert!(!format!("{key:?} {again:#?}").contains(&secret));
         assert!(!format!("{key:?}").contains("[7, 7"));
+    }
+
+    #[test]
+    fn keys_are_drawn_from_the_generator() {
+        let drawn = |seed| NodeKey::generate(&mut StdRng::seed_from_u64(seed)).id();
+        assert_eq!(drawn(1), drawn(1));
+        assert_ne!(drawn(1), drawn(2));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Frames: taken from the right sender, at the right place and time, once and whole.
 
-use federation_core::id::BootId;
+use federation_core::id::{BootId, KeyId};
 use federation_core::limits::FRAME_AGE_MAX;
 use federation_core::time::WallMs;
+use federation_wire::codec;
 use federation_wire::frame::{
-    self, Addressed, Envelope, FrameError, FrameKind, Nonce, ReceivedFrame, Route, check_answer,
-    check_request,
+    self, Addressed, BodyDigest, Envelope, FrameError, FrameKind, Header, Nonce, ReceivedFrame, Route,
+    check_answer, check_request,
 };
 use federation_wire::keys::NodeKey;
 use federation_wire::slug::Slug;
@@ -61,6 +62,16 @@ fn each_fault_has_its_word() {
     let at = bytes.len() - 64 - 1;
     other_body[at] = b'Y';
     check(&other_body, Slug::SignatureInvalid);
+}
+
+#[test]
+fn a_frame_that_names_another_key_than_it_is_verified_with_is_refused() {
+    let named = Header { envelope: envelope(), key_id: KeyId([9; 8]), body: BodyDigest::of(b"") };
+    let header = codec::encode(&named);
+    let len = u32::try_from(header.len()).unwrap().to_le_bytes();
+    let signature = key().sign(&[b"federation/v1/frame\0", header.as_slice()].concat());
+    let bytes = [b"FED1".as_slice(), &len, &header, &signature].concat();
+    assert_eq!(open(&bytes), Err(FrameError::SignatureInvalid));
 }
 
 #[test]
