@@ -39,8 +39,8 @@ pub enum IdError {
         /// What is.
         allowed: &'static str,
     },
-    /// A namespace with an empty, `.` or `..` segment.
-    #[error("namespace has an empty, \".\" or \"..\" segment")]
+    /// An identifier that is `.` or `..`, or a namespace with an empty, `.` or `..` segment.
+    #[error("an empty segment, \".\" and \"..\" are no names")]
     Segment,
     /// A namespace with too many segments.
     #[error("namespace is deeper than {limit} segments")]
@@ -177,10 +177,19 @@ hex_text!(StoreId, self => self.created_ms.to_be_bytes().into_iter().chain(self.
 hex_text!(KeyId, self => self.0);
 hex_text!(OpHash, self => self.0);
 
+/// A text is not the 16 lower-case hexadecimal digits of a boot id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a boot id is 16 lower-case hexadecimal digits")]
+pub struct BootIdError;
+
 impl std::str::FromStr for BootId {
-    type Err = std::num::ParseIntError;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        u64::from_str_radix(text, 16).map(Self)
+    type Err = BootIdError;
+    fn from_str(text: &str) -> Result<Self, BootIdError> {
+        let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if text.len() != 16 || !text.bytes().all(is_digit) {
+            return Err(BootIdError);
+        }
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| BootIdError)
     }
 }
 
@@ -225,9 +234,15 @@ fn check_chars(
 
 fn check_node_id(text: &str) -> Result<(), IdError> {
     check_bytes("node id", text, NODE_ID_BYTES_MAX)?;
+    check_not_dots(text)?;
     check_chars("node id", text, "letters, digits, '.', '_' and '-'", |c| {
         c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
     })
+}
+
+/// `.` and `..` mean something else wherever paths are made of names.
+fn check_not_dots(text: &str) -> Result<(), IdError> {
+    if matches!(text, "." | "..") { Err(IdError::Segment) } else { Ok(()) }
 }
 
 fn check_kind(text: &str) -> Result<(), IdError> {
@@ -245,6 +260,7 @@ fn check_kind(text: &str) -> Result<(), IdError> {
 
 fn check_record_id(text: &str) -> Result<(), IdError> {
     check_bytes("id", text, RECORD_ID_BYTES_MAX)?;
+    check_not_dots(text)?;
     check_chars("id", text, "letters, digits, '.', '_', ':', '@' and '-'", |c| {
         c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '@' | '-')
     })
@@ -318,6 +334,12 @@ mod tests {
     fn other_ids() {
         assert!(NodeId::new("node-1.eu_west").is_ok());
         assert!(NodeId::new("").is_err());
+        assert!(NodeId::new("..").is_err());
+        assert!(RecordId::new(".").is_err());
+        assert_eq!("00000000000000ff".parse(), Ok(BootId(255)));
+        for text in ["ff", "+0000000000000ff", "00000000000000FF", "00000000000000fff"] {
+            assert_eq!(text.parse::<BootId>(), Err(BootIdError), "{text}");
+        }
         assert!(NodeId::new("a/b").is_err());
         assert!(NodeId::new(&"n".repeat(65)).is_err());
         assert!(Kind::new("memory").is_ok());

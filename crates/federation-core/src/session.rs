@@ -12,6 +12,10 @@ use crate::port::store::SessionStart;
 use crate::seq_ranges::{SeqRange, SeqRanges};
 use crate::vector_clock::VectorClock;
 
+/// Gaps between handled pages that are remembered. Pages come nearly in order; one who leaves more gaps gets no
+/// completion.
+const GAPS_MAX: usize = 64;
+
 /// The sender's end: collects what must not be claimed.
 #[derive(Clone, Debug)]
 pub struct SessionSender {
@@ -82,7 +86,10 @@ impl SessionReceiver {
     /// Page `page`, from 0, is durably handled: each of its ops is applied, had before, or was given to
     /// [`SessionReceiver::refused`]. A page with an op that could not be read is never handled.
     pub fn handled(&mut self, page: u64) {
-        if let Some(number) = page.checked_add(1) {
+        let has_room = self.handled.ranges().len() < GAPS_MAX || self.handled.contains(page);
+        if let Some(number) = page.checked_add(1)
+            && has_room
+        {
             self.handled.insert(number);
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use federation_core::coordinator::{Coordinator, Settled};
 use federation_core::dot::Dot;
 use federation_core::id::{BootId, NodeId};
@@ -36,7 +37,8 @@ pub(crate) struct Inner {
     /// Every enrolled peer, dialled or not.
     pub(crate) peers: BTreeMap<NodeId, Arc<Peer>>,
     pub(crate) open_writes: Mutex<OpenWrites>,
-    pub(crate) epoch: OnceCell<()>,
+    /// Whether the epoch is settled; begun anew by a re-bootstrap.
+    pub(crate) epoch: ArcSwap<OnceCell<()>>,
     /// Told at every hello that was learned from.
     pub(crate) hello_learned: Notify,
     pub(crate) metrics: NetMetrics,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use federation_core::decide::Mutation;
 use federation_core::dot::Dot;
@@ -16,7 +17,7 @@ use federation_core::quorum::policy::WriteLevel;
 use federation_wire::frame::Route;
 use federation_wire::identity::Directory;
 use federation_wire::keys::NodeKey;
-use tokio::sync::{Notify, OnceCell, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use crate::config::NodeConfig;
@@ -97,7 +98,7 @@ impl Node {
             gate,
             peers,
             open_writes: Mutex::new(OpenWrites::default()),
-            epoch: OnceCell::new(),
+            epoch: ArcSwap::default(),
             hello_learned: Notify::new(),
             metrics: NetMetrics::default(),
             started: Instant::now(),
@@ -187,6 +188,7 @@ impl Node {
             store: own_store(&snapshot),
             origin: inner
                 .epoch
+                .load()
                 .initialized()
                 .then(|| snapshot.facts.own_origin(&inner.config.node))
                 .flatten(),

@@ -52,6 +52,8 @@ pub(crate) struct PeerState {
     pub(crate) hello: Option<PeerHello>,
     /// Its clock: of the hello, joined with what it acked and sent since.
     pub(crate) clock: NodeClock,
+    /// Whether all of its clock has come, in its present boot: before that, what it lacks is not known.
+    pub(crate) clock_is_whole: bool,
     /// Whether it says that it re-bootstraps.
     pub(crate) rebootstrapping: bool,
     /// Why it must re-bootstrap before anything is taken from it.

@@ -183,13 +183,13 @@ async fn await_quorum(
 
 /// Settles this node's epoch before its first own op: waits for the peers' hellos, but not longer than configured.
 async fn ensure_epoch(inner: &Arc<Inner>) -> Result<(), WriteError> {
-    inner
-        .epoch
+    let epoch = inner.epoch.load_full();
+    epoch
         .get_or_try_init(|| async {
             let deadline = inner.started + inner.config.hello_wait;
             loop {
                 let learned = inner.hello_learned.notified();
-                let all_answered = inner.peers.values().all(|peer| peer.state().hello.is_some());
+                let all_answered = inner.peers.values().all(|peer| peer.state().clock_is_whole);
                 if all_answered || timeout_at(deadline, learned).await.is_err() {
                     break;
                 }
@@ -200,7 +200,7 @@ async fn ensure_epoch(inner: &Arc<Inner>) -> Result<(), WriteError> {
                 .values()
                 .map(|peer| {
                     let state = peer.state();
-                    state.hello.is_some().then(|| state.clock.clone())
+                    state.clock_is_whole.then(|| state.clock.clone())
                 })
                 .collect();
             let knowledge =

@@ -30,8 +30,8 @@ pub struct Scenario {
     pub seed: u64,
     /// Nodes of the mesh.
     pub nodes: usize,
-    /// Rounds of faults, each followed by writes.
-    pub rounds: usize,
+    /// Client writes, with faults among them.
+    pub writes: usize,
 }
 
 /// How often a run reached what it is meant to reach.
@@ -43,6 +43,8 @@ pub struct Coverage {
     pub not_met: u64,
     /// Writes that were refused with nothing written.
     pub refused: u64,
+    /// Writes that were never answered: their node had lost its power.
+    pub unanswered: u64,
     /// Power cuts.
     pub crashes: u64,
     /// Partitions.
@@ -51,6 +53,23 @@ pub struct Coverage {
     pub siblings: u64,
     /// How long the nodes took to be equal after the last fault.
     pub converged_in: Duration,
+}
+
+impl Coverage {
+    /// Both together; the slower convergence of the two.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            acknowledged: self.acknowledged + other.acknowledged,
+            not_met: self.not_met + other.not_met,
+            refused: self.refused + other.refused,
+            unanswered: self.unanswered + other.unanswered,
+            crashes: self.crashes + other.crashes,
+            partitions: self.partitions + other.partitions,
+            siblings: self.siblings + other.siblings,
+            converged_in: self.converged_in.max(other.converged_in),
+        }
+    }
 }
 
 /// What a run found wrong.
@@ -94,10 +113,7 @@ impl Run {
         let interval = random.random_bool(0.5).then_some(Duration::from_secs(5));
         let mesh = Mesh::new(scenario.nodes, scenario.seed ^ 0x5eed, interval).await;
         let mut run = Self { mesh, random, acknowledged: Vec::new(), coverage: Coverage::default() };
-        for _ in 0..scenario.rounds {
-            run.fault().await;
-            run.writes().await;
-        }
+        run.writes(scenario.writes).await;
         let result = run.heal_and_check().await;
         run.mesh.shutdown().await;
         result.map(|()| run.coverage)
@@ -133,10 +149,13 @@ impl Run {
         }
     }
 
-    /// Clients of all running nodes write at once, for a while.
-    async fn writes(&mut self) {
+    /// Clients of all running nodes write, many at once, while faults come and go.
+    async fn writes(&mut self, count: usize) {
         let mut calls = tokio::task::JoinSet::new();
-        for _ in 0..self.random.random_range(10..40) {
+        for _ in 0..count {
+            if self.random.random_bool(0.06) {
+                self.fault().await;
+            }
             let running = self.mesh.running();
             let coordinator = self.pick(&running);
             let mutation = self.mutation();
@@ -144,7 +163,9 @@ impl Run {
             if let Some(node) = self.mesh.node(coordinator).cloned() {
                 calls.spawn(async move { (key, node.write(mutation, None).await) });
             }
-            tokio::time::sleep(Duration::from_millis(self.random.random_range(0..60))).await;
+            if self.random.random_bool(0.4) {
+                tokio::time::sleep(Duration::from_millis(self.random.random_range(0..80))).await;
+            }
         }
         // What hangs at a node that has lost its power is never answered: its caller gives up.
         let patience = Instant::now() + Duration::from_secs(5);
@@ -159,6 +180,7 @@ impl Run {
                 Err(_) => self.coverage.refused += 1,
             }
         }
+        self.coverage.unanswered += calls.len() as u64;
         calls.shutdown().await;
     }
 

@@ -270,7 +270,7 @@ proptest! {
         let run = || {
             let mut link = Link::new(Some(DurationMs(10_000)));
             let (mut now, mut hello) = (MonoMs(0), false);
-            let mut trace = String::new();
+            let mut trace = Vec::new();
             let mut told = vec![(LinkEvent::Start, 0, 0)];
             told.extend(events.iter().cloned());
             for (event, span, draw) in told {
@@ -284,7 +284,7 @@ proptest! {
                 assert_eq!(link.check_invariants(), Ok(()));
                 for command in out {
                     hello |= matches!(command, LinkCommand::Hello);
-                    trace.push_str(&format!("{:?}\n", did(command)));
+                    trace.push(did(command));
                 }
             }
             trace

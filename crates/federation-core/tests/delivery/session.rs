@@ -62,3 +62,12 @@ fn a_session_without_a_page_claims_at_once() {
     let claimed: Vec<Dot> = [dot(1)].into();
     assert!(SessionReceiver::new().complete(0, &claimed.into_iter().collect()).is_ok());
 }
+
+#[test]
+fn a_sender_that_leaves_gaps_takes_no_memory_and_gets_no_completion() {
+    let mut receiver = SessionReceiver::new();
+    for page in 0..10_000 {
+        receiver.handled(2 * page);
+    }
+    assert_eq!(receiver.complete(20_000, &dots([1])), Err(IncompleteSession { handled: 64, pages: 20_000 }));
+}

@@ -237,11 +237,13 @@ async fn learn(
     {
         let mut state = peer.state();
         let is_same_boot = state.hello.is_some_and(|known| known.boot == hello.boot);
-        match clock {
-            Some(clock) if is_same_boot => state.clock.join(clock),
-            Some(clock) => state.clock = clock.clone(),
-            None if is_same_boot => {}
-            None => state.clock = NodeClock::new(),
+        if !is_same_boot {
+            state.clock = NodeClock::new();
+            state.clock_is_whole = false;
+        }
+        if let Some(clock) = clock {
+            state.clock.join(clock);
+            state.clock_is_whole = true;
         }
         state.verdict = verdict;
         state.rebootstrapping = hello.rebootstrapping;
@@ -297,6 +299,8 @@ async fn heed(inner: &Arc<Inner>, peer: &Peer, hello: &Hello) -> Result<(), Slug
     submit_one(&*inner.store, Request::Remember(Fact::RebootstrapBegun { store }))
         .await
         .map_err(|_| Slug::Busy)?;
+    // The epoch of before may have dots that this node has forgotten: own ops begin one anew.
+    inner.epoch.store(Arc::default());
     for peer in inner.dialled() {
         peer.tell(LinkEvent::Resync);
     }

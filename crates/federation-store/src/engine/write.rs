@@ -98,6 +98,10 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
             self.index_group(start, &plan, &placed, loaded, facts)?;
         }
         self.own_origin = plan.opened.take().or(self.own_origin.take());
+        if slots.iter().any(|slot| matches!(slot, Slot::Fact(Fact::RebootstrapBegun { .. }))) {
+            // The epoch may have dots that are forgotten here: the next own op begins one anew.
+            self.own_origin = None;
+        }
         self.last_hlc = plan.last_hlc;
         self.publish();
         self.outcomes(plan.decisions.into_iter(), slots, &placed.written)

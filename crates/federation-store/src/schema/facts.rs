@@ -148,6 +148,8 @@ impl Memory {
             LogFact::Remember(Fact::RebootstrapBegun { store }) => {
                 facts.store = Some(store);
                 facts.pristine = false;
+                facts.own_epoch = None;
+                batch.remove(key(EPOCH));
                 facts.rebootstrap = Some(Rebootstrap::default());
                 self.write_store(batch);
                 self.write_rebootstrap(batch);
