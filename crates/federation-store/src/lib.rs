@@ -44,6 +44,7 @@ mod read;
 mod replay;
 mod schema;
 mod state;
+mod verify;
 
 pub use disk::{RealDisk, SimulatedDisk};
 pub use engine::{Answer, Engine, OpenReport, Options, RebuildReason, Setup, Submission, Weight};
@@ -56,3 +57,4 @@ pub use log::Corruption;
 pub use metrics::{Counter, HISTOGRAM_BUCKETS, Histogram, HistogramSnapshot, Metrics};
 pub use read::Reads;
 pub use schema::SchemaError;
+pub use verify::{HeldOp, IndexVerdict, ProofVerdict, VerifyFault, VerifyReport, verify, verify_offline};

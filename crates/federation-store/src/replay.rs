@@ -152,7 +152,8 @@ impl<'a, I: Index> Replay<'a, I> {
         Ok(before)
     }
 
-    fn flush(&mut self) -> Result<(), ReplayError> {
+    /// Brings what was applied so far into the index.
+    pub(crate) fn flush(&mut self) -> Result<(), ReplayError> {
         let Some((last_start, end)) = self.mark.take() else { return Ok(()) };
         let mut batch = std::mem::take(&mut self.facts);
         let transition = std::mem::take(&mut self.transition);

@@ -433,7 +433,7 @@ mod tests {
             disk.sync_directory().unwrap();
             file.write_at(0, &[1; 256]).unwrap();
             let after = content(&disk.reopened(Loss::Some { seed }), "a");
-            match after.iter().filter(|b| **b == 1).count() {
+            match after.iter().map(|b| usize::from(*b == 1)).sum() {
                 0 => none += 1,
                 256 => whole += 1,
                 n if n % TEAR_BYTES != 0 => flipped += 1,

@@ -12,7 +12,7 @@ use crate::model::{Model, origin};
 use crate::script::{delete, key, keys, put};
 use crate::world::{Seen, SimulatedEngine, World, commit_group, see};
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Event {
     Write {
         node: usize,

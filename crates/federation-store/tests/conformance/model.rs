@@ -45,9 +45,9 @@ impl Model {
         }
         self.records.retain(|_, record| !record.is_empty());
         for (_, dots) in &plan.dropped {
-            dots.iter().for_each(|dot| {
+            for dot in dots {
                 self.dropped.insert(dot);
-            });
+            }
         }
         self.clock = plan.clock.clone();
         self.own = plan.opened.clone().or(self.own.take());

@@ -281,7 +281,9 @@ fn the_state_hash_is_that_of_the_live_state_alone() {
         let op = ops.values().find(|op| op.op.dot.seq == seq).unwrap().clone();
         write(engine, [Change::Admit(op)]);
     };
-    [1, 2, 3].into_iter().for_each(|seq| admit(&mut one, seq));
+    for seq in 1..=3 {
+        admit(&mut one, seq);
+    }
     let hash = |engine: &SimulatedEngine| engine.reads().state_hash().unwrap();
     let hashes: BTreeMap<u64, _> = [3, 2]
         .into_iter()

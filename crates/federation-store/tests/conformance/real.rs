@@ -23,10 +23,10 @@ use federation_wire::v1::op::encode_op;
 use crate::script::{Step, expected, key, keys, open_epoch, put, script};
 use crate::world::{World, commit_group, see, setup, small};
 
-type RealEngine = Engine<RealDisk, SledIndexes>;
+pub(crate) type RealEngine = Engine<RealDisk, SledIndexes>;
 type RealStore = StoreHandle<RealDisk, SledIndexes>;
 
-fn engine(path: &Path) -> (RealEngine, federation_store::OpenReport) {
+pub(crate) fn engine(path: &Path) -> (RealEngine, federation_store::OpenReport) {
     let disk = RealDisk::open(path).unwrap();
     let indexes = SledIndexes::new(path.join(INDEX_DIRECTORY));
     Engine::open(disk, &indexes, setup(small(), false), &mut |_, _| {}).unwrap()
@@ -102,7 +102,7 @@ fn ask<T: Send + 'static>(ask: impl FnOnce(Done<Result<T, StoreError>>)) -> Resu
     receive.recv_timeout(DEADLINE).unwrap()
 }
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 fn state_hash(store: &impl ReplicaStore) -> StateHash {
     ask(|done| store.state_hash(done)).unwrap()

@@ -142,10 +142,9 @@ fn remembered(round: usize, a: &Model) -> Vec<Request> {
         Fact::DeadLetter { peer: peer.clone(), dot: live, reason: RefusalReason::Invalid },
     ];
     match round {
-        0 => facts.push(Fact::RebootstrapDrained(peer)),
+        0 | 7 => facts.push(Fact::RebootstrapDrained(peer)),
         1 => facts.push(Fact::RebootstrapDone),
         6 => facts.push(Fact::RebootstrapBegun { store: StoreId { created_ms: 9, random: 9 } }),
-        7 => facts.push(Fact::RebootstrapDrained(peer)),
         _ => {}
     }
     let mut all: Vec<Request> = facts.into_iter().map(Request::Remember).collect();
