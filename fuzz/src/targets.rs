@@ -21,6 +21,9 @@ use federation_wire::v1::op::{encode_op, read_op};
 use federation_wire::v1::pull::PullRequest;
 use federation_wire::v1::push::PushAnswer;
 
+#[path = "targets/log.rs"]
+mod log;
+
 /// A target: its name, which is that of its corpus, and what it does.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
@@ -33,6 +36,7 @@ pub(crate) const TARGETS: &[Target] = &[
     ("hello", hello),
     ("hello_answer", hello_answer),
     ("key", key),
+    ("log", log::log),
     ("memory", memory),
     ("nack", nack),
     ("op", op),
