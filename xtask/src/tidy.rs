@@ -12,7 +12,7 @@ use crate::violation::Violation;
 
 type Rule = fn(&[SourceFile]) -> Vec<Violation>;
 
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 17] = [
     tree::no_mod_rs,
     tree::file_length,
     tree::whitespace,
@@ -27,6 +27,7 @@ const RULES: [Rule; 16] = [
     rust::clocks_at_their_seams,
     rust::tests_poll,
     docs::decisions_are_listed,
+    docs::dependencies_have_reasons,
     docs::links_lead_to_files,
     docs::plain_text,
 ];

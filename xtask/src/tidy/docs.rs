@@ -7,6 +7,13 @@ use crate::violation::Violation;
 
 const DECISIONS: &str = "docs/adr";
 
+/// The decision that gives each dependency its reason.
+const DEPENDENCIES: &str = "docs/adr/0005-dependencies.md";
+
+/// What the project was asked for on: these need no reason.
+const GIVEN: [&str; 10] =
+    ["bincode", "blake3", "clap", "ed25519-dalek", "hyper", "proptest", "rustls", "serde", "sled", "tokio"];
+
 /// Every decision has a number of its own and is listed in the README beside it.
 pub(crate) fn decisions_are_listed(files: &[SourceFile]) -> Vec<Violation> {
     let index = format!("{DECISIONS}/README.md");
@@ -26,6 +33,33 @@ pub(crate) fn decisions_are_listed(files: &[SourceFile]) -> Vec<Violation> {
         }
     }
     violations
+}
+
+/// Every dependency beyond the given ones has a row with its reason, and every row a dependency.
+pub(crate) fn dependencies_have_reasons(files: &[SourceFile]) -> Vec<Violation> {
+    let text = |path: &str| files.iter().find(|file| file.path == path).map_or("", |file| file.text.as_str());
+    let manifest: toml::Table = text("Cargo.toml").parse().unwrap_or_default();
+    let declared = manifest.get("workspace").and_then(|workspace| workspace.get("dependencies"));
+    let declared: BTreeSet<&str> = declared
+        .and_then(toml::Value::as_table)
+        .into_iter()
+        .flat_map(toml::Table::keys)
+        .map(String::as_str)
+        .filter(|name| !name.starts_with("federation-") && !GIVEN.contains(name))
+        .collect();
+    let reasoned: BTreeSet<&str> = text(DEPENDENCIES)
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" |").next())
+        .filter(|cell| *cell != "package" && !cell.starts_with('-'))
+        .flat_map(|cell| cell.split(", "))
+        .collect();
+    let missing = declared
+        .difference(&reasoned)
+        .map(|name| Violation::of("Cargo.toml", "reason", format!("{name} has no row in {DEPENDENCIES}")));
+    let stale = reasoned
+        .difference(&declared)
+        .map(|name| Violation::of(DEPENDENCIES, "reason", format!("{name} is no dependency")));
+    missing.chain(stale).collect()
 }
 
 /// A link to a file of this repository leads to one.
@@ -107,6 +141,18 @@ mod tests {
         assert_eq!(
             found(decisions_are_listed, &files),
             ["docs/adr/0001-three.md:0", "docs/adr/0002-two.md:0", "docs/adr/four.md:0"]
+        );
+    }
+
+    #[test]
+    fn a_dependency_without_a_reason_is_seen() {
+        let manifest = "[workspace.dependencies]\ntokio = \"1\"\nfederation-core.path = \"x\"\n\
+                        bytes = \"1\"\nhttp = \"1\"\nnew = \"1\"\n";
+        let table = "| package | used in |\n| --- | --- |\n| bytes, http | net |\n| gone | net |\n";
+        let files = [("Cargo.toml", manifest), (DEPENDENCIES, table)];
+        assert_eq!(
+            found(dependencies_have_reasons, &files),
+            ["Cargo.toml:0", "docs/adr/0005-dependencies.md:0"]
         );
     }
 

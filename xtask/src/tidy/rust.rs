@@ -6,8 +6,10 @@ use crate::violation::Violation;
 /// The one module that names bincode, and where it may be declared.
 const CODEC: &str = "crates/federation-wire/src/codec";
 
-/// How many lines around a pause in a test must name the deadline of the poll that it belongs to.
+/// How many lines around a pause in a test must name the bound of the poll that it belongs to.
 const POLL_LINES: usize = 12;
+/// Words by which such a bound shows.
+const POLL_BOUNDS: [&str; 3] = ["deadline", "elapsed", "timeout"];
 
 /// Nothing is left for later in the code: what is missing is an issue.
 pub(crate) fn nothing_unfinished(files: &[SourceFile]) -> Vec<Violation> {
@@ -92,7 +94,8 @@ pub(crate) fn clocks_at_their_seams(files: &[SourceFile]) -> Vec<Violation> {
 pub(crate) fn tests_poll(files: &[SourceFile]) -> Vec<Violation> {
     let is_fixed = |file: &SourceFile, line: usize| {
         let around = file.code.lines().skip(line.saturating_sub(POLL_LINES + 1)).take(2 * POLL_LINES + 1);
-        file.test_lines().contains(&line) && !around.into_iter().any(|text| text.contains("deadline"))
+        file.test_lines().contains(&line)
+            && !around.into_iter().any(|text| POLL_BOUNDS.iter().any(|bound| text.contains(bound)))
     };
     let needles = ["thread::sleep", "time::sleep"];
     each(files, &needles, is_fixed, "sleep", "a pause without a deadline near it: poll a level instead")
