@@ -76,7 +76,7 @@ pub struct Setup {
 /// Sizes of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Bytes of a segment's file. Small ones are for tests.
+    /// Bytes of a segment's file once the log has grown; the first ones are smaller. Small ones are for tests.
     pub segment_bytes: u64,
     /// Bytes of log after which the index is checkpointed.
     pub checkpoint_bytes: u64,
@@ -207,9 +207,14 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
         &self.options
     }
 
-    /// Makes room for the next segment ahead of its use.
+    /// Makes room for the next segment ahead of its use, from any thread.
     pub(crate) fn spare(&self) -> Spare<D> {
         self.log.spare()
+    }
+
+    /// Size of the next segment, if it is time to make it.
+    pub(crate) fn wants_spare(&self) -> Option<u64> {
+        self.log.wants_spare()
     }
 
     /// Commits the submissions as one group and returns the answers, to be given in order.
@@ -256,22 +261,25 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
             Ok(start) => {
                 self.health = Health::Writable;
                 let metrics = &self.shared.metrics;
-                metrics.sync_seconds.observe_time(started.elapsed());
+                metrics.sync_micros.observe_time(started.elapsed());
                 metrics.groups.add(1);
                 metrics.log_bytes.add(self.builder.len_bytes());
                 metrics.segments.set(self.shared.log.segment_count() as u64);
                 Ok(start)
             }
-            Err(AppendError::Full) => {
-                if self.health != Health::DiskFull {
-                    tracing::warn!("no room for the next segment: writes are refused until there is");
-                }
-                self.health = Health::DiskFull;
-                self.publish();
-                Err(StoreError::DiskFull)
-            }
+            Err(AppendError::Full) => Err(self.refuse_for_now()),
             Err(AppendError::Failed(error)) => Err(self.poison("write to the log", &error)),
         }
+    }
+
+    /// There is no room: nothing was written, and the next group tries again.
+    fn refuse_for_now(&mut self) -> StoreError {
+        if self.health != Health::DiskFull {
+            tracing::warn!("the disk is full: writes are refused until there is room");
+            self.health = Health::DiskFull;
+            self.publish();
+        }
+        StoreError::DiskFull
     }
 
     /// From here on nothing is written or acknowledged.

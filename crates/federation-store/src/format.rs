@@ -36,6 +36,14 @@ impl Format {
     }
 }
 
+/// Whether this version can read the directory on `disk`, as far as its file `FORMAT` tells. Nothing is changed.
+///
+/// # Errors
+/// [`OpenError::NewerFormat`], [`OpenError::FormatUnreadable`], or what the disk says.
+pub fn check_format<D: Disk>(disk: &D) -> Result<(), OpenError> {
+    Format::read(disk).map(drop)
+}
+
 /// A newer version may say more behind the first two words, so its number is read before the rest is asked for.
 fn parse(content: &[u8]) -> Option<Format> {
     let mut words = std::str::from_utf8(content).ok()?.split_whitespace();

@@ -223,17 +223,15 @@ impl<T: Send + 'static> Drop for Settles<T> {
 fn write<D: Disk, O: IndexOpener>(
     mut engine: Engine<D, O>,
     submissions: &Receiver<Submission>,
-    to_spare: &SyncSender<()>,
+    to_spare: &SyncSender<u64>,
 ) -> Result<(), StoreError> {
     let interval = engine.options().checkpoint_interval.to_std();
     let mut checkpointed = Instant::now();
-    let mut segments = 0;
     let mut carried: Option<Submission> = None;
     loop {
-        if engine.metrics().segments.value() != segments {
-            segments = engine.metrics().segments.value();
-            // Full means that it is being made.
-            let _ = to_spare.try_send(());
+        if let Some(bytes) = engine.wants_spare() {
+            // Full means that it is being made; one that is there already is not made again.
+            let _ = to_spare.try_send(bytes);
         }
         let first = match carried.take() {
             Some(first) => Ok(first),
@@ -277,9 +275,9 @@ fn gather(first: Submission, submissions: &Receiver<Submission>) -> (Vec<Submiss
     }
 }
 
-fn prepare_spares<D: Disk>(spare: &Spare<D>, wanted: &Receiver<()>) {
-    while wanted.recv().is_ok() {
-        spare.prepare();
+fn prepare_spares<D: Disk>(spare: &Spare<D>, wanted: &Receiver<u64>) {
+    while let Ok(bytes) = wanted.recv() {
+        spare.prepare(bytes);
     }
 }
 

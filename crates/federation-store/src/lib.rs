@@ -49,7 +49,7 @@ mod verify;
 pub use disk::{RealDisk, SimulatedDisk};
 pub use engine::{Answer, Engine, OpenReport, Options, RebuildReason, Setup, Submission, Weight};
 pub use error::OpenError;
-pub use format::FORMAT_VERSION;
+pub use format::{FORMAT_VERSION, check_format};
 pub use handle::{Failed, INDEX_DIRECTORY, StoreHandle};
 pub use index::{OrderedIndexes, SledIndexes};
 pub use inline::{InlineStore, Stepping};

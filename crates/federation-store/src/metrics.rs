@@ -6,8 +6,8 @@ use std::time::Duration;
 /// What a store has done since it was opened.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// Seconds that a group took to be written and synced.
-    pub sync_seconds: Histogram,
+    /// Microseconds that a group took to be written and synced.
+    pub sync_micros: Histogram,
     /// Ops in a group that was written.
     pub group_ops: Histogram,
     /// Groups written, each with one sync.

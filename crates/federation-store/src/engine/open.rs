@@ -54,7 +54,7 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
             return Err(OpenError::OtherNode { found, given: setup.node });
         }
         let geometry = LogGeometry {
-            segment_bytes: setup.options.segment_bytes,
+            segment_bytes_max: setup.options.segment_bytes,
             salt,
             reserve_bytes: setup.options.reserve_bytes,
         };
@@ -195,6 +195,9 @@ fn usable<D: Disk, O: IndexOpener>(
         Ok(None) => return Ok(Err(RebuildReason::Missing)),
         Err(_) => return Ok(Err(RebuildReason::Unreadable)),
     };
+    if mark.last_start >= mark.end {
+        return Ok(Err(RebuildReason::Unreadable));
+    }
     if mark.salt != salt {
         return Ok(Err(RebuildReason::Foreign));
     }

@@ -94,6 +94,9 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
         let facts =
             self.build_rest(&plan, &slots).map_err(|error| self.poison("read of the index", &error))?;
         if !self.builder.is_empty() {
+            if !self.log.has_room() {
+                return Err(self.refuse_for_now());
+            }
             let start = self.append()?;
             self.index_group(start, &plan, &placed, loaded, facts)?;
         }

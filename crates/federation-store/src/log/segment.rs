@@ -34,12 +34,21 @@ impl<F: DiskFile> Segment<F> {
 /// How large segments are, and what tells this directory's marks from any other bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LogGeometry {
-    /// Bytes of a segment's file. A group that does not fit gets a larger one of its own.
-    pub(crate) segment_bytes: u64,
+    /// Bytes of a segment's file, at most. A group that does not fit gets a larger one of its own.
+    pub(crate) segment_bytes_max: u64,
     /// Of this directory.
     pub(crate) salt: u64,
     /// Free bytes below which no segment is made: what the index may need until it is checkpointed.
     pub(crate) reserve_bytes: u64,
+}
+
+impl LogGeometry {
+    /// Bytes of the file of segment `number`: the first ones are smaller, so that a new store is made quickly and
+    /// a small one stays small.
+    pub(crate) fn segment_bytes(&self, number: u64) -> u64 {
+        let growth = u32::try_from(number.saturating_sub(1).min(8)).unwrap_or(8);
+        FIRST_SEGMENT_BYTES.saturating_mul(4_u64.pow(growth)).min(self.segment_bytes_max)
+    }
 }
 
 /// The segments of a log by their number, the newest last.
@@ -139,9 +148,12 @@ fn parse_header(header: &[u8]) -> Option<(u64, u64, u64, u64)> {
     let crc = Fields(rest).u32()?;
     let mut fields = Fields(checked.strip_prefix(SEGMENT_MAGIC)?);
     let (salt, number, base, capacity) = (fields.u64()?, fields.u64()?, fields.u64()?, fields.u64()?);
-    (crc == crc32c::crc32c(checked) && capacity < u64::MAX / 2).then_some((salt, number, base, capacity))
+    let is_sane = base < u64::MAX / 4 && capacity < u64::MAX / 4;
+    (crc == crc32c::crc32c(checked) && is_sane).then_some((salt, number, base, capacity))
 }
 
+/// 4 MiB, then 16, then 64.
+const FIRST_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 /// Bytes of a segment's header.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 64;
 const SEGMENT_MAGIC: &[u8] = b"FEDLOG01";

@@ -1,6 +1,6 @@
 //! The one writer of the log.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
@@ -33,12 +33,7 @@ pub(crate) enum AppendError {
 impl<D: Disk> Log<D> {
     /// The log of these segments that ends at `end`, with no bytes behind it.
     pub(crate) fn new(disk: D, geometry: LogGeometry, segments: SegmentList<D::File>, end: u64) -> Self {
-        let spare = Spare {
-            disk: disk.clone(),
-            bytes: geometry.segment_bytes,
-            reserve_bytes: geometry.reserve_bytes,
-            file: Arc::default(),
-        };
+        let spare = Spare { disk: disk.clone(), reserve_bytes: geometry.reserve_bytes, file: Arc::default() };
         Self { disk, geometry, segments: Arc::new(ArcSwap::from_pointee(segments)), end, spare }
     }
 
@@ -55,6 +50,20 @@ impl<D: Disk> Log<D> {
     /// Makes the next segment ahead of its use, from any thread.
     pub(crate) fn spare(&self) -> Spare<D> {
         self.spare.clone()
+    }
+
+    /// Size of the next segment, once so much of the last one is used that it is time to make it.
+    pub(crate) fn wants_spare(&self) -> Option<u64> {
+        let segments = self.segments.load();
+        let last = segments.last()?;
+        let is_half_full = self.end.saturating_sub(last.base) > last.capacity_bytes / 2;
+        is_half_full.then(|| self.geometry.segment_bytes(last.number + 1))
+    }
+
+    /// Whether the disk has the room that is kept for the index. One that does not say is taken to have it: the write
+    /// itself will tell.
+    pub(crate) fn has_room(&self) -> bool {
+        self.disk.free_bytes().map_or(true, |free| free >= self.geometry.reserve_bytes / 2)
     }
 
     /// Writes the group and makes it durable. Returns the position at which it starts.
@@ -78,8 +87,8 @@ impl<D: Disk> Log<D> {
     fn switch(&mut self, bytes: u64) -> Result<Arc<Segment<D::File>>, AppendError> {
         let list = self.segments.load_full();
         let number = list.last().map_or(1, |last| last.number + 1);
-        let needed = (bytes + SEGMENT_HEADER_BYTES as u64).max(self.geometry.segment_bytes);
-        let (file, temporary) = match self.spare.take().filter(|_| needed == self.geometry.segment_bytes) {
+        let needed = (bytes + SEGMENT_HEADER_BYTES as u64).max(self.geometry.segment_bytes(number));
+        let (file, temporary) = match self.spare.take(needed) {
             Some(file) => (file, SPARE_FILE),
             None => (create(&self.disk, NEXT_FILE, needed, self.geometry.reserve_bytes)?, NEXT_FILE),
         };
@@ -98,40 +107,37 @@ impl<D: Disk> Log<D> {
 #[derive(Debug)]
 pub(crate) struct Spare<D: Disk> {
     disk: D,
-    bytes: u64,
     reserve_bytes: u64,
     file: Arc<Mutex<Option<D::File>>>,
 }
 
 impl<D: Disk> Clone for Spare<D> {
     fn clone(&self) -> Self {
-        Self {
-            disk: self.disk.clone(),
-            bytes: self.bytes,
-            reserve_bytes: self.reserve_bytes,
-            file: Arc::clone(&self.file),
-        }
+        Self { disk: self.disk.clone(), reserve_bytes: self.reserve_bytes, file: Arc::clone(&self.file) }
     }
 }
 
 impl<D: Disk> Spare<D> {
-    /// Makes the file if there is none. Called from one thread only, and never from the writer's.
+    /// Makes a file of `bytes` if there is none. Called from one thread only, and never from the writer's.
     ///
     /// A failure is not reported: the writer then makes its segment itself and meets the same obstacle.
-    pub(crate) fn prepare(&self) {
+    pub(crate) fn prepare(&self, bytes: u64) {
         if self.lock().is_some() {
             return;
         }
-        if let Ok(file) = create(&self.disk, SPARE_FILE, self.bytes, self.reserve_bytes) {
+        if let Ok(file) = create(&self.disk, SPARE_FILE, bytes, self.reserve_bytes) {
             *self.lock() = Some(file);
         }
     }
 
-    fn take(&self) -> Option<D::File> {
-        self.lock().take()
+    /// The file, if there is one of this size.
+    fn take(&self, bytes: u64) -> Option<D::File> {
+        let mut file = self.lock();
+        let fits = file.as_ref().is_some_and(|file| file.len_bytes().is_ok_and(|length| length == bytes));
+        if fits { file.take() } else { None }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<D::File>> {
+    fn lock(&self) -> MutexGuard<'_, Option<D::File>> {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

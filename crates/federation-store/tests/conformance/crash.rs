@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use federation_core::dot_set::DotSet;
 use federation_core::id::LogPosition;
-use federation_core::port::store::{Boot, Request};
+use federation_core::port::store::{Boot, Fact, Request};
 use federation_store::disk::Loss;
 use federation_store::index::Survival;
 use federation_store::{OpenReport, RebuildReason};
@@ -34,6 +34,10 @@ fn the_script_shows_what_the_model_shows() {
                     _ => None,
                 });
                 model.run(changes.collect());
+                let begins_anew = |r: &Request| matches!(r, Request::Remember(Fact::RebootstrapBegun { .. }));
+                if batches.iter().flatten().any(begins_anew) {
+                    model.end_epoch();
+                }
             }
             Step::Checkpoint => {}
             Step::Restart => model.restart(),

@@ -1,14 +1,15 @@
 //! Failing operations, full disks, damaged files, and directories that are not to be opened.
 
-use federation_core::decide::Change;
+use federation_core::decide::{Change, WriteRefusal};
+use federation_core::id::StoreId;
 use federation_core::op::Body;
-use federation_core::port::store::{Health, Outcome, Request, StoreError};
+use federation_core::port::store::{Fact, Health, Outcome, Request, StoreError};
 use federation_store::disk::{Disk, DiskFile, Loss};
 use federation_store::index::Survival;
 use federation_store::{Corruption, Engine, OpenError, SimulatedDisk};
 
 use crate::script::{Look, expected, key, keys, open_epoch, put, run, script};
-use crate::world::{World, commit, commit_group, node, see, setup, small};
+use crate::world::{NOW, World, commit, commit_group, node, see, setup, small};
 
 fn written(world: &World, groups: usize) -> crate::world::SimulatedEngine {
     let (mut engine, _) = world.open();
@@ -252,6 +253,27 @@ fn an_empty_directory_without_a_new_mesh_begins_with_a_re_bootstrap() {
     drop(engine);
     world.crash(Loss::All, Survival::Empty);
     assert!(world.open().0.snapshot().facts.rebootstrap.is_some(), "a restart in between goes on with it");
+}
+
+#[test]
+fn a_re_bootstrap_ends_the_epoch_of_own_ops() {
+    let mut world = World::new();
+    let mut engine = written(&world, 1);
+    let store = StoreId { created_ms: NOW + 1, random: 1 };
+    commit(&mut engine, vec![Request::Remember(Fact::RebootstrapBegun { store })]).unwrap();
+    let refused = commit(&mut engine, vec![Request::Change(put(1, "under which epoch?"))]).unwrap();
+    assert_eq!(refused.outcomes, [Outcome::Refused(WriteRefusal::NoEpoch)]);
+    let facts = engine.snapshot().facts.clone();
+    assert_eq!((facts.store, facts.own_epoch, facts.pristine), (Some(store), None, false));
+    drop(engine);
+    for survival in [Survival::Everything, Survival::Empty] {
+        world.crash(Loss::All, survival);
+        let again = world.open().0.snapshot().facts.clone();
+        assert_eq!(
+            (again.store, again.own_epoch, &again.rebootstrap),
+            (Some(store), None, &facts.rebootstrap)
+        );
+    }
 }
 
 #[test]

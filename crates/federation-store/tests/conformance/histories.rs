@@ -4,7 +4,7 @@ use federation_core::decide::Change;
 use federation_core::dot::Dot;
 use federation_core::node_clock::NodeClock;
 use federation_core::port::store::Request;
-use federation_store::disk::Loss;
+use federation_store::disk::{Disk, Loss};
 use federation_store::index::Survival;
 use proptest::prelude::*;
 
@@ -167,3 +167,32 @@ proptest! {
         history.check();
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #[test]
+    fn no_damage_to_any_file_makes_the_opening_panic(
+        flips in proptest::collection::vec((0..64_usize, 0..5_000_u64, 0..8_u8), 1..6),
+        survival in prop_oneof![Just(Survival::Empty), Just(Survival::Everything), Just(Survival::Damaged)],
+    ) {
+        let mut world = WORLD.get_or_init(|| {
+            let mut world = World::new();
+            drop(crate::script::run(&mut world, &crate::script::script(), crate::script::Look::Never));
+            world
+        }).fork();
+        world.crash(Loss::All, survival);
+        let names = world.disk.list().unwrap();
+        for (file, offset, bit) in flips {
+            world.disk.flip_bit(&names[file % names.len()], offset, bit);
+        }
+        if let Ok((engine, _)) = world.try_open(false) {
+            // With its index it may open over damage that it has no reason to read; reads then say so or are right.
+            let reads = engine.reads();
+            for key in keys() {
+                let _ = reads.record(&key);
+            }
+        }
+    }
+}
+
+static WORLD: std::sync::OnceLock<World> = std::sync::OnceLock::new();

@@ -55,6 +55,11 @@ impl Model {
         plan
     }
 
+    /// What the beginning of a re-bootstrap does.
+    pub(crate) fn end_epoch(&mut self) {
+        self.own = None;
+    }
+
     /// What a restart forgets.
     pub(crate) fn restart(&mut self) {
         (self.own, self.last_hlc) = (None, None);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use federation_core::decide::{Change, Condition, Mutation};
-use federation_core::dot::Dot;
+use federation_core::dot::{Dot, Origin};
 use federation_core::dot_set::DotSet;
 use federation_core::id::{AgentId, BootId, Kind, LogPosition, Namespace, RecordId, RecordKey, StoreId};
 use federation_core::node_clock::NodeClock;
@@ -106,6 +106,12 @@ pub(crate) fn script() -> Vec<Step> {
             steps.push(Step::Group(vec![requests(gone)]));
         }
         steps.push(Step::Group(vec![remembered(round, &a)]));
+        if round == REBOOTSTRAP_ROUND {
+            // The epoch ends with what was remembered: a new one begins.
+            a.end_epoch();
+            a.run(vec![Change::OpenEpoch(epoch(round + 1))]);
+            steps.push(Step::Group(vec![vec![Request::Change(Change::OpenEpoch(epoch(round + 1)))]]));
+        }
         if round % 4 == 2 {
             // A drop beside writes: the log must keep their order.
             let (dot, key) = a.live().into_iter().nth(round).unwrap();
@@ -116,17 +122,24 @@ pub(crate) fn script() -> Vec<Step> {
         }
         match round {
             2 | 7 | 10 | 13 => steps.push(Step::Checkpoint),
-            4 => steps.extend([Step::Restart, Step::Group(vec![vec![open_epoch()]])]),
-            8 => steps.extend([Step::Checkpoint, Step::Restart, Step::Group(vec![vec![open_epoch()]])]),
+            4 => steps.push(Step::Restart),
+            8 => steps.extend([Step::Checkpoint, Step::Restart]),
             _ => {}
         }
         if round == 4 || round == 8 {
             a.restart();
-            a.run(vec![Change::OpenEpoch(origin("a"))]);
+            a.run(vec![Change::OpenEpoch(epoch(round))]);
+            steps.push(Step::Group(vec![vec![Request::Change(Change::OpenEpoch(epoch(round)))]]));
         }
     }
     steps
 }
+
+fn epoch(round: usize) -> Origin {
+    Origin { epoch: BootId(if round > REBOOTSTRAP_ROUND { 2 } else { 1 }), ..origin("a") }
+}
+
+const REBOOTSTRAP_ROUND: usize = 6;
 
 fn remembered(round: usize, a: &Model) -> Vec<Request> {
     let peer = node(if round.is_multiple_of(2) { "b" } else { "c" });
@@ -144,7 +157,9 @@ fn remembered(round: usize, a: &Model) -> Vec<Request> {
     match round {
         0 | 7 => facts.push(Fact::RebootstrapDrained(peer)),
         1 => facts.push(Fact::RebootstrapDone),
-        6 => facts.push(Fact::RebootstrapBegun { store: StoreId { created_ms: 9, random: 9 } }),
+        REBOOTSTRAP_ROUND => {
+            facts.push(Fact::RebootstrapBegun { store: StoreId { created_ms: 9, random: 9 } });
+        }
         _ => {}
     }
     let mut all: Vec<Request> = facts.into_iter().map(Request::Remember).collect();
