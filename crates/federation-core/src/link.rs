@@ -24,6 +24,9 @@ pub const ATTEMPT_SPACING: DurationMs = DurationMs(50);
 /// Pages that may fail in a row before the peer is taken for down.
 const QUICK_RETRIES: u32 = 2;
 
+/// Step of the backoff after a pull that the peer's own push had made needless: a quarter to half a second.
+const PULL_AGAIN_STEP: u32 = 2;
+
 /// What a link is told.
 #[derive(Clone, Debug)]
 pub enum LinkEvent {
@@ -254,8 +257,14 @@ impl Link {
             }
             LinkEvent::PullEnded(end) => {
                 self.sessions.pull_running = false;
-                if end == SessionEnd::Broken {
-                    self.retry_session(now, draw);
+                match end {
+                    SessionEnd::Complete => {}
+                    // What the peer pushes meanwhile may be all there is: to be seen when it has had the time.
+                    SessionEnd::Elsewhere => {
+                        let wait = backoff(PULL_AGAIN_STEP, draw);
+                        self.timers.session_retry.get_or_insert(now.saturating_add(wait));
+                    }
+                    SessionEnd::Broken => self.retry_session(now, draw),
                 }
             }
             LinkEvent::Tick => self.tick(now, draw, out),

@@ -240,6 +240,16 @@ fn what_came_up_while_a_session_ran_gets_one_of_its_own() {
     assert_eq!(bench.tell(LinkEvent::HelloAnswered { lacks: false, offers: false }), [Did::Push]);
 }
 
+#[test]
+fn a_pull_that_the_peer_s_push_made_needless_is_looked_at_again() {
+    let mut bench = Bench::new();
+    bench.tell(LinkEvent::Start);
+    bench.tell(LinkEvent::HelloAnswered { lacks: false, offers: true });
+    assert_eq!(bench.tell(LinkEvent::PullEnded(SessionEnd::Elsewhere)), []);
+    assert_eq!(bench.after(500), [Did::Hello], "also without an interval: a re-bootstrap waits for it");
+    assert_eq!(bench.tell(LinkEvent::HelloAnswered { lacks: false, offers: true }), [Did::Pull]);
+}
+
 fn event() -> impl Strategy<Value = LinkEvent> {
     let failure = prop_oneof![Just(PeerFailure::Unreachable), Just(PeerFailure::TimedOut), Just(LOST)];
     let end = prop_oneof![Just(SessionEnd::Complete), Just(SessionEnd::Broken), Just(SessionEnd::Elsewhere)];
