@@ -17,7 +17,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 
 pub use server::ClientServer;
-pub use state::ApiState;
+pub use state::{ApiState, RequestLimits};
 
 use crate::api::error::ApiError;
 

@@ -1,4 +1,4 @@
-//! `/metrics`: what net and store have counted, in the OpenMetrics text format.
+//! `/metrics`: what net and store have counted, in the text format of `OpenMetrics`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -100,7 +100,7 @@ fn encode_store(page: &mut Page<'_>, store: &federation_store::Metrics) -> fmt::
     page.histogram(
         "store_sync_seconds",
         "One group written and synced",
-        &store.sync_seconds.snapshot(),
+        &store.sync_micros.snapshot(),
         1e-6,
     )?;
     page.histogram("store_group_ops", "Ops that shared one sync", &store.group_ops.snapshot(), 1.0)?;

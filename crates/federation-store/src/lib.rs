@@ -40,6 +40,8 @@ mod handle;
 mod inline;
 mod log;
 mod metrics;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod read;
 mod replay;
 mod schema;

@@ -11,8 +11,6 @@ use crate::api::error::ApiError;
 
 /// Bytes of a body with one memory: one at all its limits with a vector of 8192 numbers takes under 600 KiB.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// How long a body of that size may take.
-pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What a body is, by its media type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +35,8 @@ impl Media {
             _ => None,
         };
         media.filter(|media| allowed.contains(media)).ok_or_else(|| {
-            let names: Vec<_> = allowed.iter().map(|media| media.name()).collect();
-            let message = format!("the content type must be {}, it is {named:?}", names.join(" or "));
+            let choices: Vec<_> = allowed.iter().map(|media| media.name()).collect();
+            let message = format!("the content type must be {}, it is {named:?}", choices.join(" or "));
             ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
         })
     }
@@ -119,7 +117,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_bounded_in_size() {
         let headers = HeaderMap::new();
-        let read = |bytes: usize| read(&headers, Body::from(vec![b'x'; bytes]), 10, BODY_DEADLINE);
+        let read = |bytes: usize| read(&headers, Body::from(vec![b'x'; bytes]), 10, Duration::from_secs(1));
         assert_eq!(read(10).await.unwrap().len(), 10);
         assert_eq!(read(11).await.unwrap_err().status.as_u16(), 413);
     }

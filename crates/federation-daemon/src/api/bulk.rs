@@ -89,11 +89,17 @@ impl RowWriter {
         let (done, outcome) = oneshot::channel();
         self.outcomes.send(outcome).await.map_err(|_| Gone)?;
         let (state, author) = (self.state.clone(), self.author.clone());
-        self.state.tasks.spawn(async move {
+        let mut writing = Box::pin(async move {
             let outcome = outcome_of(number, create_one(&state, &author, &row).await);
             // Nobody listens any more: the row is written all the same.
             let _ = done.send(outcome);
         });
+        // A write is handed to the store when it is first polled: doing that here keeps the rows in their order,
+        // so that of two with one id the first wins.
+        let first = std::future::poll_fn(|cx| Poll::Ready(writing.as_mut().poll(cx))).await;
+        if first.is_pending() {
+            self.state.tasks.spawn(writing);
+        }
         Ok(())
     }
 
@@ -179,7 +185,7 @@ fn outcome_of(row: u64, result: Result<Created, ApiError>) -> BulkRow {
 }
 
 fn refused(row: u64, error: &ApiError) -> BulkRow {
-    let (id, dot) = match &error.body {
+    let (id, dot) = match &*error.body {
         ErrorAnswer::QuorumNotMet(body) => (Some(body.id.clone()), Some(body.dot.clone())),
         ErrorAnswer::Plain(body) => {
             (body.fields.get("id").and_then(|id| id.as_str()).map(str::to_owned), None)

@@ -18,7 +18,7 @@ pub struct ApiError {
     /// The HTTP status.
     pub status: StatusCode,
     /// The body.
-    pub body: ErrorAnswer,
+    pub body: Box<ErrorAnswer>,
 }
 
 /// The body of such an answer.
@@ -33,14 +33,14 @@ pub enum ErrorAnswer {
 impl ApiError {
     /// An error with a slug and a message for people.
     pub fn new(status: StatusCode, slug: &str, message: impl Into<String>) -> Self {
-        Self { status, body: ErrorAnswer::Plain(ErrorBody::new(slug, message)) }
+        Self { status, body: Box::new(ErrorAnswer::Plain(ErrorBody::new(slug, message))) }
     }
 
     /// Adds a field to the body.
     #[must_use]
     pub fn with(mut self, field: &str, value: impl Into<serde_json::Value>) -> Self {
-        if let ErrorAnswer::Plain(body) = self.body {
-            self.body = ErrorAnswer::Plain(body.with(field, value));
+        if let ErrorAnswer::Plain(body) = &mut *self.body {
+            body.fields.insert(field.to_owned(), value.into());
         }
         self
     }
@@ -57,7 +57,7 @@ impl ApiError {
             body.error.clone_from(&only.error);
             body = body.with("field", only.field.clone());
         }
-        Self { status: StatusCode::UNPROCESSABLE_ENTITY, body: ErrorAnswer::Plain(body) }
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, body: Box::new(ErrorAnswer::Plain(body)) }
     }
 
     /// JSON that could not be read: 400 if it is not JSON, 422 if it is not what is asked for.
@@ -66,7 +66,7 @@ impl ApiError {
             "malformed_json" => StatusCode::BAD_REQUEST,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
-        Self { status, body: ErrorAnswer::Plain(body) }
+        Self { status, body: Box::new(ErrorAnswer::Plain(body)) }
     }
 
     /// No such memory.
@@ -146,7 +146,7 @@ impl ApiError {
 
     /// The slug.
     pub fn slug(&self) -> &str {
-        match &self.body {
+        match &*self.body {
             ErrorAnswer::Plain(body) => &body.error,
             ErrorAnswer::QuorumNotMet(body) => &body.error,
         }
@@ -189,14 +189,14 @@ impl ApiError {
             peers: peers.collect(),
             durable: QuorumNotMetBody::DURABLE.to_owned(),
         };
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, body: ErrorAnswer::QuorumNotMet(body) }
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, body: Box::new(ErrorAnswer::QuorumNotMet(body)) }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status;
-        let mut response = match self.body {
+        let mut response = match *self.body {
             ErrorAnswer::Plain(body) => (status, Json(body)).into_response(),
             ErrorAnswer::QuorumNotMet(body) => (status, Json(body)).into_response(),
         };
@@ -215,7 +215,7 @@ mod tests {
     fn one_fault_stands_at_the_top_and_several_in_a_list() {
         let one = ApiError::field("title", "empty", "title is empty");
         assert_eq!((one.status.as_u16(), one.slug()), (422, "empty"));
-        let ErrorAnswer::Plain(body) = one.body else { panic!("a plain body") };
+        let ErrorAnswer::Plain(body) = *one.body else { panic!("a plain body") };
         assert_eq!(body.fields.get("field").and_then(|f| f.as_str()), Some("title"));
         let two = [Fault::new("title", "empty", "a"), Fault::new("id", "invalid_id", "b")];
         assert_eq!(ApiError::faults(&two).slug(), "validation_failed");

@@ -209,7 +209,7 @@ pub(super) fn quorum_of(receipt: &WriteReceipt) -> QuorumView {
 
 /// The body of an error, for a row of a bulk write.
 pub(super) fn error_body(error: &ApiError) -> ErrorBody {
-    match &error.body {
+    match &*error.body {
         crate::api::error::ErrorAnswer::Plain(body) => body.clone(),
         crate::api::error::ErrorAnswer::QuorumNotMet(body) => {
             let message = format!(

@@ -1,5 +1,6 @@
 //! What the handlers share.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,6 @@ use federation_net::node::Node;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use crate::api::body::BODY_DEADLINE;
 use crate::metrics::Meters;
 
 /// What the handlers share. Cheap to clone.
@@ -33,15 +33,24 @@ pub struct ApiState {
     pub body_deadline: Duration,
 }
 
+/// What bounds the requests of clients.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLimits {
+    /// Requests served at once.
+    pub requests_max: usize,
+    /// How long a request's body may take, or a bulk body without progress.
+    pub body_deadline: Duration,
+}
+
 impl ApiState {
-    /// The state of a node that serves up to `requests_max` client requests at once.
+    /// The state of a node's client API.
     pub fn new(
         node: Node,
         store: Arc<dyn ReplicaStore>,
         wall: Arc<dyn WallClock>,
         meters: Arc<Meters>,
         config_version: &[u8; 32],
-        requests_max: usize,
+        limits: RequestLimits,
     ) -> Self {
         Self {
             node,
@@ -49,14 +58,19 @@ impl ApiState {
             wall,
             meters,
             config_version: hex(config_version).into(),
-            permits: Arc::new(Semaphore::new(requests_max)),
+            permits: Arc::new(Semaphore::new(limits.requests_max)),
             tasks: TaskTracker::new(),
-            body_deadline: BODY_DEADLINE,
+            body_deadline: limits.body_deadline,
         }
     }
 }
 
 /// Bytes as hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to memory does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }

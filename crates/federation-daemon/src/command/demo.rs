@@ -76,8 +76,9 @@ impl Narrator {
         self.step += 1;
         println!("  {:>2}. {said}  ({} ms)", self.step, begun.elapsed().as_millis());
     }
+}
 
-    fn detail(&self, said: impl fmt::Display) {
-        println!("      {said}");
-    }
+/// Prints what belongs to the step above.
+fn detail(said: impl fmt::Display) {
+    println!("      {said}");
 }

@@ -31,7 +31,7 @@ pub struct IdArgs {
     /// Its key file [default: federation.key].
     #[arg(long)]
     pub key_file: Option<PathBuf>,
-    /// Its peer URL [default: from peer_listen].
+    /// Its peer URL [default: made from the peer address].
     #[arg(long)]
     pub url: Option<String>,
     /// Config file of this node.

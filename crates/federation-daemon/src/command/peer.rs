@@ -43,7 +43,7 @@ pub struct AddArgs {
     /// Its node id.
     #[arg(long, required_unless_present = "from")]
     pub id: Option<String>,
-    /// Its peer URL, as in http://127.0.0.1:9078.
+    /// Its peer URL: http, host and port.
     #[arg(long, required_unless_present = "from")]
     pub url: Option<String>,
     /// Its public key, as in ed25519:...

@@ -3,7 +3,7 @@
 use std::io::{self, Read as _};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use federation_core::port::clock::WallClock as _;
 use federation_core::port::store::{OpenIds, StoreError};
@@ -12,14 +12,15 @@ use federation_net::config::NodeConfig;
 use federation_net::http::client::HttpTransport;
 use federation_net::http::server::PeerServer;
 use federation_net::node::{Node, Ports};
-use federation_store::{Engine, OpenError, Options, RealDisk, Setup, SledIndexes, StoreHandle};
+use federation_store::{Options, RealDisk, Setup, SledIndexes, StoreHandle};
 use federation_wire::memory::KindRules;
 use federation_wire::seal::GroupSealer;
+use indicatif::ProgressBar;
 use rand::Rng as _;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use crate::api::{ApiState, ClientServer, router};
+use crate::api::{ApiState, ClientServer, RequestLimits, router};
 use crate::clock::SystemClock;
 use crate::config::{Config, DataDirProblem, Fault, Faults, Given, RawConfig, Sockets, Start};
 use crate::metrics::Meters;
@@ -29,8 +30,8 @@ use crate::telemetry::{self, LogFormat};
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1_024;
-/// Where the index is, in the data directory.
-const INDEX_DIR: &str = "index";
+/// How often the log tells how far the index is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// The environment variable of the node id.
 const NODE_ID_ENV: &str = "FEDERATION_NODE_ID";
 
@@ -46,8 +47,8 @@ pub struct ServeArgs {
     /// The first start of a new mesh, where there is nothing to recover; refused on a directory with data.
     #[arg(long)]
     pub new_mesh: bool,
-    /// How log lines look. FEDERATION_LOG filters them, as in info,federation_net=debug.
-    #[arg(long, value_enum, default_value_t)]
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t, help = "How log lines look; FEDERATION_LOG filters them")]
     pub log_format: LogFormat,
     /// End when standard input closes: for supervisors.
     #[arg(long, hide = true)]
@@ -193,7 +194,7 @@ impl Running {
             wall,
             meters,
             &config_version,
-            config.requests_max,
+            RequestLimits { requests_max: config.requests_max, body_deadline: config.body_timeout },
         );
         let grace = config.shutdown_grace;
         let clients = ClientServer::spawn(clients, router(api.clone()), grace)
@@ -218,10 +219,11 @@ impl Running {
         self.node.shutdown(self.grace).await;
         self.transport.shutdown().await;
         drop((self.api, self.node, self.transport));
-        match Arc::into_inner(self.store) {
-            Some(store) => store.close().map_err(ServeError::Close)?,
+        if let Some(store) = Arc::into_inner(self.store) {
+            store.close().map_err(ServeError::Close)?;
+        } else {
             // Whoever still has it closes it by dropping it; a request that was cut, for instance.
-            None => warn!("the store is still in use and closes with the process"),
+            warn!("the store is still in use and closes with the process");
         }
         info!("stopped");
         Ok(())
@@ -233,26 +235,29 @@ fn open_store(
     setup: Setup,
     tell_failed: oneshot::Sender<&'static str>,
 ) -> Result<Store, DataDirProblem> {
-    let disk = RealDisk::open(data_dir)?;
-    let index = SledIndexes::new(data_dir.join(INDEX_DIR));
-    let mut told_at = std::time::Instant::now();
+    // For a person at a terminal; elsewhere it draws nothing, and the log tells.
+    let bar = ProgressBar::new(0);
+    let mut told_at = Instant::now();
     let mut progress = |done: u64, all: u64| {
-        if told_at.elapsed() >= Duration::from_secs(1) {
-            told_at = std::time::Instant::now();
+        bar.set_length(all);
+        bar.set_position(done);
+        if told_at.elapsed() >= PROGRESS_EVERY {
+            told_at = Instant::now();
             info!(done_bytes = done, all_bytes = all, "bringing the index up to the log");
         }
     };
-    let (engine, report) = Engine::open(disk, &index, setup, &mut progress)?;
+    let failed = Box::new(move |part| {
+        // The receiver is gone only when the node is stopping anyway.
+        let _ = tell_failed.send(part);
+    });
+    let (store, report) = StoreHandle::open(data_dir, setup, &mut progress, failed)?;
+    bar.finish_and_clear();
     info!(
         store = %report.store, is_new = report.is_new, recovered_to = report.recovered_to,
         torn_bytes = report.torn_bytes, replayed_ops = report.replayed_ops, rebuilt = ?report.rebuilt,
         "the store is open"
     );
-    let failed = Box::new(move |part| {
-        // The receiver is gone only when the node is stopping anyway.
-        let _ = tell_failed.send(part);
-    });
-    Ok(StoreHandle::spawn(engine, failed).map_err(OpenError::from)?)
+    Ok(store)
 }
 
 /// Resolves when standard input closes, which it does however the parent ends.

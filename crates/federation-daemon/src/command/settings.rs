@@ -30,7 +30,7 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix("# "))
             .filter(|line| line.contains(" = ") && !line.contains('<'))
-            .map(|line| format!("{line}\n"))
+            .flat_map(|line| [line, "\n"])
             .collect();
         let raw = toml::from_str::<RawConfig>(&settings).unwrap();
         assert_eq!(raw.quorum_timeout_ms, Some(2_000));

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use federation_store::check_format;
 use federation_store::disk::{LockError, RealDisk};
 
 use crate::config::DataDirProblem;
@@ -20,7 +21,7 @@ pub(super) fn check(path: &Path, new_mesh: bool) -> Result<(), DataDirProblem> {
     if path.is_dir() {
         // Held by nobody else, and let go again: whoever opens the store takes it for good.
         match RealDisk::open_existing(path) {
-            Ok(lock) => drop(lock),
+            Ok(lock) => check_format(&lock)?,
             Err(LockError::InUse { .. }) => return Err(DataDirProblem::InUse),
             Err(LockError::Unusable { source, .. }) => return Err(unwritable(source)),
         }

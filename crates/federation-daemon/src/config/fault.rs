@@ -192,9 +192,6 @@ pub enum DataDirProblem {
     /// The store says so.
     #[error("{}", chain(.0))]
     Store(#[from] federation_store::OpenError),
-    /// It cannot be made, opened or locked.
-    #[error("{}", chain(.0))]
-    Lock(#[from] federation_store::disk::LockError),
     /// Another process has it.
     #[error("is in use by another process: stop that one, or choose another directory")]
     InUse,

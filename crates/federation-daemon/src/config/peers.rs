@@ -1,7 +1,7 @@
 //! Which of the enrolled peers are dialled.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use federation_core::id::NodeId;
 use federation_net::config::PeerEndpoint;
@@ -32,7 +32,7 @@ pub(super) struct Picked {
 
 pub(super) fn pick(raw: &RawConfig, own: &Own<'_>, faults: &mut Vec<Fault>) -> Picked {
     let faults_before = faults.len();
-    let path = raw.peers_file.clone().unwrap_or_else(|| defaults::peers_file.into());
+    let path: std::path::PathBuf = raw.peers_file.clone().unwrap_or_else(|| defaults::peers_file.into());
     let directory = take(faults, directory(&path, raw.peers_file.is_some()));
     let everyone = directory.clone().unwrap_or_default();
     for node in everyone.nodes() {
@@ -55,7 +55,7 @@ pub(super) fn pick(raw: &RawConfig, own: &Own<'_>, faults: &mut Vec<Fault>) -> P
 }
 
 /// The enrolments. A file that was named must exist; the default one may be missing.
-fn directory(path: &PathBuf, was_named: bool) -> Result<Directory, Fault> {
+fn directory(path: &Path, was_named: bool) -> Result<Directory, Fault> {
     let file = if was_named { peers_file::load(path) } else { peers_file::load_or_new(path) };
     Ok(file.and_then(|file| peers_file::directory(path, &file)).map_err(|error| match error {
         EnrolError::Read { path, source } if source.kind() == std::io::ErrorKind::NotFound => {

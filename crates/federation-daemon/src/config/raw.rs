@@ -26,7 +26,7 @@ macro_rules! settings {
         #[serde(deny_unknown_fields)]
         pub struct RawConfig {
             $(
-                #[doc = $about]
+                #[doc = concat!("`", stringify!($name), "`: its row of the table says what it does.")]
                 #[arg(long, help = concat!($about, " [default: ", $default, "]"))]
                 pub $name: Option<$kind>,
             )+
@@ -65,8 +65,9 @@ settings! {
     quorum_writes: LevelText = "majority", "Nodes that must hold a write before it is answered 201: one, majority, all, or a number";
     quorum_peers: UrlList = "<all enrolled peers with a url>", "Peer URLs to dial, comma-separated; each must be enrolled";
     quorum_timeout_ms: u64 = "2000", "Milliseconds that a write waits for its quorum";
-    catchup_interval_secs: u64 = "30", "Seconds between catch-ups with each peer; 0 = only at start and on a peer's return";
+    catchup_interval_secs: u64 = "30", "Seconds between catch-ups with each peer; 0: only at start and on a peer's return";
     shutdown_grace_ms: u64 = "5000", "Milliseconds that a stop waits for requests under way";
+    body_timeout_ms: u64 = "10000", "Milliseconds that a request's body may take, or a bulk body without progress";
     requests_max: usize = "1024", "Client requests served at once; more are answered 503 overloaded";
 }
 

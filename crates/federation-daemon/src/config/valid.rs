@@ -55,6 +55,8 @@ pub struct Config {
     pub new_mesh: bool,
     /// How long a stop waits for requests under way.
     pub shutdown_grace: Duration,
+    /// How long a request's body may take.
+    pub body_timeout: Duration,
     /// Client requests served at once.
     pub requests_max: usize,
 }
@@ -117,6 +119,13 @@ impl TryFrom<Given> for Start {
             defaults::shutdown_grace_ms,
             (0, 600_000),
         );
+        let body_timeout = number(
+            &mut faults,
+            "body_timeout_ms",
+            raw.body_timeout_ms,
+            defaults::body_timeout_ms,
+            (1, 600_000),
+        );
         let requests_max = number(
             &mut faults,
             "requests_max",
@@ -143,6 +152,7 @@ impl TryFrom<Given> for Start {
                     data_dir,
                     new_mesh: given.new_mesh,
                     shutdown_grace: Duration::from_millis(grace),
+                    body_timeout: Duration::from_millis(body_timeout),
                     requests_max: usize::try_from(requests_max).unwrap_or(usize::MAX),
                 };
                 Ok(Self { config, sockets })

@@ -32,7 +32,7 @@ impl LastLines {
     /// The last lines, oldest first, each indented and ended.
     pub fn text(&self) -> String {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().map(|line| format!("    {line}\n")).collect()
+        lines.iter().flat_map(|line| ["    ", line, "\n"]).collect()
     }
 
     fn push(&self, line: String) {
@@ -75,8 +75,9 @@ async fn read_line(
         if available.is_empty() {
             return Ok((!line.is_empty()).then_some(()));
         }
-        let end = available.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
-        let taken = end.unwrap_or(available.len());
+        let room = LINE_BYTES_MAX - line.len();
+        let end = available.iter().take(room).position(|byte| *byte == b'\n').map(|at| at + 1);
+        let taken = end.unwrap_or(available.len().min(room));
         line.extend(available.iter().take(taken));
         reader.consume(taken);
         if end.is_some() {
@@ -93,7 +94,7 @@ mod tests {
     #[tokio::test]
     async fn keeps_the_last_lines_and_cuts_endless_ones() {
         let last = LastLines::default();
-        let mut input = (0..100).map(|i| format!("line {i}\n")).collect::<String>();
+        let mut input = (0..100).map(|i| format!("line {i}")).collect::<Vec<_>>().join("\n") + "\n";
         input.push_str(&"x".repeat(LINE_BYTES_MAX * 2));
         pump("n".to_owned(), input.as_bytes(), LogSink::Kept, last.clone()).await;
         let text = last.text();

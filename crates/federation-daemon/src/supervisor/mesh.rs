@@ -121,7 +121,7 @@ impl Mesh {
         let (from, to) = (self.node(from)?, self.node(to)?);
         let path = from.dir.join(PEERS_FILE);
         let mut peers = peers_file::load(&path)?;
-        peers_file::replace(&mut peers, self.enrolment_of(to, Some(through))?);
+        peers_file::replace(&mut peers, to.enrolment(through)?);
         Ok(peers_file::save(&path, &peers)?)
     }
 
@@ -214,21 +214,11 @@ impl Mesh {
             let path = node.dir.join(PEERS_FILE);
             let mut peers = PeersFile::default();
             for other in self.nodes.iter().filter(|other| other.id != node.id) {
-                peers_file::replace(&mut peers, self.enrolment_of(other, None)?);
+                peers_file::replace(&mut peers, other.enrolment(other.peer_listen)?);
             }
             peers_file::save(&path, &peers)?;
         }
         Ok(())
-    }
-
-    fn enrolment_of(
-        &self,
-        node: &MeshNode,
-        through: Option<SocketAddr>,
-    ) -> Result<Enrolment, SupervisorError> {
-        let key = key_file::read(&node.dir.join(KEY_FILE))?;
-        let url = format!("http://{}", through.unwrap_or(node.peer_listen));
-        Ok(Enrolment::full(node.id.as_str(), &url, key.public()))
     }
 
     fn take(&mut self, index: usize) -> Result<Process, SupervisorError> {
@@ -272,6 +262,12 @@ impl MeshNode {
     /// Its process, if it runs.
     pub fn process(&self) -> Result<&Process, SupervisorError> {
         self.process.as_ref().ok_or_else(|| SupervisorError::NotRunning { name: self.id.to_string() })
+    }
+
+    /// Its entry at another node that dials it at `address`.
+    fn enrolment(&self, address: SocketAddr) -> Result<Enrolment, SupervisorError> {
+        let key = key_file::read(&self.dir.join(KEY_FILE))?;
+        Ok(Enrolment::full(self.id.as_str(), &format!("http://{address}"), key.public()))
     }
 
     fn process_mut(&mut self) -> Result<&mut Process, SupervisorError> {

@@ -41,7 +41,7 @@ pub struct Process {
     last_lines: LastLines,
     /// Held open: the child ends when it closes.
     _stdin: Option<ChildStdin>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Process {
@@ -70,7 +70,7 @@ impl Process {
             tasks.spawn(pump(spec.name.clone(), stderr, spec.sink, last_lines.clone()));
         }
         let stdin = child.stdin.take();
-        Ok(Self { name: spec.name, child, pid, last_lines, _stdin: stdin, _tasks: tasks })
+        Ok(Self { name: spec.name, child, pid, last_lines, _stdin: stdin, tasks })
     }
 
     /// Its process id.
@@ -103,7 +103,7 @@ impl Process {
         loop {
             if let Some(status) = self.ended() {
                 // The pipe may still hold the reason: it ends when the process has.
-                while self._tasks.join_next().await.is_some() {}
+                while self.tasks.join_next().await.is_some() {}
                 let (name, last_lines) = (self.name.clone(), self.last_lines());
                 return Err(SupervisorError::EndedEarly { name, status, last_lines });
             }
@@ -129,14 +129,12 @@ impl Process {
     /// Sends SIGTERM and waits until the process has ended; kills it after `within`.
     pub async fn terminate(mut self, within: Duration) -> Result<ExitStatus, SupervisorError> {
         self.signal(Signal::TERM)?;
-        match tokio::time::timeout(within, self.wait()).await {
-            Ok(status) => status,
-            Err(_) => {
-                let (name, last) = (self.name.clone(), self.last_lines());
-                self.kill().await?;
-                Err(SupervisorError::Deadline { name, what: "did not end", within, last })
-            }
+        if let Ok(status) = tokio::time::timeout(within, self.wait()).await {
+            return status;
         }
+        let (name, last) = (self.name.clone(), self.last_lines());
+        self.kill().await?;
+        Err(SupervisorError::Deadline { name, what: "did not end", within, last })
     }
 
     /// Stops the process in its tracks (SIGSTOP).

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::command::demo::{DemoError, Narrator, READY_WITHIN};
+use crate::command::demo::{DemoError, Narrator, READY_WITHIN, detail};
 use crate::sample;
 use crate::supervisor::{Client, Mesh};
 
@@ -64,12 +64,7 @@ impl Story {
         self.mesh.start_all(READY_WITHIN).await?;
         self.narrator.done(begun, "three nodes are up, each with its own key, disk and process");
         for node in self.mesh.nodes() {
-            self.narrator.detail(format_args!(
-                "{}  {}  process {}",
-                node.id(),
-                node.url(),
-                node.process()?.id()
-            ));
+            detail(format_args!("{}  {}  process {}", node.id(), node.url(), node.process()?.id()));
         }
         Ok(())
     }
@@ -126,7 +121,7 @@ impl Story {
         let expected = self.promised.len() as u64;
         self.expect(0, "holds so many memories", &expected, &records)?;
         self.narrator.done(begun, said);
-        self.narrator.detail(format_args!(
+        detail(format_args!(
             "{records} memories, state hash {} on each",
             hash.chars().take(16).collect::<String>()
         ));
@@ -226,7 +221,7 @@ impl Story {
             begun,
             format_args!("every one of the {kept} acknowledged memories is on all three, as last written"),
         );
-        self.narrator.detail(format_args!("and every one of the {gone} deleted ones is gone from all three"));
+        detail(format_args!("and every one of the {gone} deleted ones is gone from all three"));
         Ok(())
     }
 

@@ -1,0 +1,18 @@
+//! Tests of the real binary: each starts `federationd` processes through the supervisor.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test says what went wrong by panicking"
+)]
+
+mod bad_input;
+mod bulk;
+mod cluster;
+mod commands;
+mod sample;
+mod shutdown;
+mod start_faults;
+mod support;

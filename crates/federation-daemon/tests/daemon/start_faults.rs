@@ -1,0 +1,214 @@
+//! What keeps a node from starting: all of it at once, before anything listens.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use federation_daemon::enrolment::{key_file, peers_file};
+use federation_daemon::files::Existing;
+use federation_wire::identity::{Enrolment, PeersFile};
+use federation_wire::keys::NodeKey;
+use tempfile::TempDir;
+
+use crate::support::{federationd_in, mesh, stderr};
+
+/// A directory with what a start needs, and one way to spoil it per test.
+struct Site {
+    dir: TempDir,
+    args: Vec<String>,
+}
+
+impl Site {
+    /// A node `a` with a key and the peer `b`; ports are whatever is free.
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        key_file::create(&dir.path().join("federation.key"), Existing::Keep).unwrap();
+        let site = Self { dir, args: Vec::new() };
+        site.enrol(&[peer("b", "http://127.0.0.1:7002", 2)]);
+        site.with("--node-id", "a").with("--listen", "127.0.0.1:0").with("--peer-listen", "127.0.0.1:0")
+    }
+
+    /// Sets a flag, or replaces it.
+    fn with(mut self, flag: &str, value: &str) -> Self {
+        match self.args.iter().position(|arg| arg == flag) {
+            Some(at) => value.clone_into(&mut self.args[at + 1]),
+            None => self.args.extend([flag.to_owned(), value.to_owned()]),
+        }
+        self
+    }
+
+    fn switch(mut self, flag: &str) -> Self {
+        self.args.push(flag.to_owned());
+        self
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn enrol(&self, peers: &[Enrolment]) {
+        let file = PeersFile { peers: peers.to_vec() };
+        peers_file::save(&self.path("peers.toml"), &file).unwrap();
+    }
+
+    /// The start fails and says all of this.
+    fn fails_with(&self, said: &[&str]) {
+        let args: Vec<_> = ["serve"].into_iter().chain(self.args.iter().map(String::as_str)).collect();
+        let output = federationd_in(self.dir.path(), &args);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        for part in said {
+            assert!(text.contains(part), "{part:?} in: {text}");
+        }
+    }
+}
+
+fn peer(id: &str, url: &str, seed: u8) -> Enrolment {
+    Enrolment::full(id, url, NodeKey::from_seed(&[seed; 32]).public())
+}
+
+#[test]
+fn all_faults_are_reported_at_once() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let site = Site::new()
+        .with("--node-id", "no node")
+        .with("--key-file", "missing.key")
+        .with("--listen", "0.0.0.0:9077")
+        .with("--quorum-peers", "http://127.0.0.1:7002,http://127.0.0.1:7002/,ftp://x,http://127.0.0.1:7009")
+        .with("--quorum-writes", "9")
+        .with("--quorum-timeout-ms", "0")
+        .with("--config", "missing.toml")
+        .with("--data-dir", "peers.toml");
+    site.fails_with(&[
+        "reasons",
+        "\"no node\"",
+        "missing.key",
+        "federationd keygen",
+        "0.0.0.0:9077 is not on loopback",
+        "http://127.0.0.1:7002 stands there twice",
+        "\"ftp://x\"",
+        "http://127.0.0.1:7009 is not enrolled",
+        "federationd peer add",
+        "quorum_writes: 9",
+        "quorum_timeout_ms: 0",
+        "missing.toml",
+        "is not a directory",
+    ]);
+    drop(taken);
+}
+
+#[test]
+fn a_quorum_that_does_not_fit_names_both_numbers() {
+    Site::new().with("--quorum-writes", "3").fails_with(&["quorum of 3", "2 replicas"]);
+    Site::new().with("--quorum-writes", "0").fails_with(&["quorum_writes", "0"]);
+    Site::new().with("--quorum-writes", "some").fails_with(&["\"some\"", "majority"]);
+}
+
+#[test]
+fn this_node_among_its_own_peers_is_found_by_id_key_or_address() {
+    let site = Site::new();
+    site.enrol(&[peer("a", "http://127.0.0.1:7002", 2)]);
+    site.fails_with(&["the id a is this node itself"]);
+
+    let own = key_file::read(&site.path("federation.key")).unwrap();
+    site.enrol(&[Enrolment::full("b", "http://127.0.0.1:7002", own.public())]);
+    site.fails_with(&["the key of b is this node itself"]);
+
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let site = site.with("--peer-listen", &free.to_string());
+    site.enrol(&[peer("b", &format!("http://{free}"), 2)]);
+    site.fails_with(&["is this node itself", &free.to_string()]);
+}
+
+#[test]
+fn a_key_file_must_be_the_owners_alone_and_a_key() {
+    let site = Site::new();
+    fs::set_permissions(site.path("federation.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    site.fails_with(&["its mode is 0644", "chmod 600"]);
+    fs::set_permissions(site.path("federation.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(site.path("federation.key"), "secret\n").unwrap();
+    site.fails_with(&["federation.key", "a key file is one line"]);
+    let site = Site::new().with("--data-dir", ".");
+    site.fails_with(&["lies in the data directory"]);
+}
+
+#[test]
+fn addresses_must_be_free_and_two() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    Site::new().with("--peer-listen", &address).fails_with(&[
+        "peer_listen",
+        &address,
+        "cannot be listened on",
+    ]);
+    drop(taken);
+    Site::new()
+        .with("--listen", &address)
+        .with("--peer-listen", &address)
+        .fails_with(&["cannot be listened on"]);
+    Site::new().with("--listen", "here").fails_with(&["\"here\" is not an address"]);
+}
+
+#[test]
+fn a_file_that_is_named_must_exist_and_hold_known_keys() {
+    Site::new().with("--peers-file", "other.toml").fails_with(&["other.toml", "must exist"]);
+    let site = Site::new().with("--config", "federation.toml");
+    fs::write(site.path("federation.toml"), "quorum_timeout = 5\n").unwrap();
+    site.fails_with(&["federation.toml", "quorum_timeout", "quorum_timeout_ms"]);
+    fs::write(site.path("peers.toml"), "[[peer]]\nid = \"b\"\nkeys = []\n").unwrap();
+    fs::write(site.path("federation.toml"), "quorum_timeout_ms = 5\n").unwrap();
+    site.fails_with(&["peers.toml", "1 to 32"]);
+}
+
+#[test]
+fn a_config_file_is_below_flags_and_environment() {
+    let site = Site::new();
+    fs::write(site.path("federation.toml"), "node_id = \"from file\"\n").unwrap();
+    let args = ["serve", "--config", "federation.toml", "--quorum-writes", "x"];
+    let run = |args: &[&str], env: Option<&str>| {
+        let mut command = std::process::Command::new(crate::support::program());
+        command.args(args).current_dir(site.dir.path()).env_remove("FEDERATION_NODE_ID");
+        if let Some(id) = env {
+            command.env("FEDERATION_NODE_ID", id);
+        }
+        stderr(&command.output().unwrap())
+    };
+    assert!(run(&args, None).contains("\"from file\" (from the config file)"));
+    assert!(run(&args, Some("from env")).contains("\"from env\" (from FEDERATION_NODE_ID)"));
+    let flagged = [&args[..], &["--node-id", "from flag"]].concat();
+    assert!(run(&flagged, Some("from env")).contains("\"from flag\" (from --node-id)"));
+}
+
+#[tokio::test]
+async fn a_data_directory_is_one_process_one_node_and_no_newer_format() {
+    let root = tempfile::tempdir().unwrap();
+    let mut mesh = mesh(root.path(), 1, &[]).await;
+    let data = mesh.node(0).unwrap().data_dir();
+    let site = Site::new().with("--data-dir", &data.to_string_lossy());
+    site.fails_with(&["data_dir", "in use by another process"]);
+    mesh.stop_all(crate::support::WITHIN).await.unwrap();
+
+    site.fails_with(&["belongs to node node-1"]);
+    let site = site.with("--node-id", "node-1").switch("--new-mesh");
+    site.fails_with(&["not empty", "--new-mesh"]);
+    newer_format(&data);
+    let site = Site::new().with("--node-id", "node-1").with("--data-dir", &data.to_string_lossy());
+    site.fails_with(&["format version 99"]);
+    site.with("--quorum-writes", "0").fails_with(&["format version 99", "quorum_writes"]);
+}
+
+/// Makes the directory look like a newer version's.
+fn newer_format(data: &Path) {
+    let path = data.join("FORMAT");
+    let text = fs::read_to_string(&path).unwrap();
+    let words: Vec<_> = text.split_whitespace().collect();
+    fs::write(&path, text.replacen(words[1], "99", 1)).unwrap();
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_told() {
+    Site::new().with("--data-dir", "peers.toml/data").fails_with(&["data_dir peers.toml/data"]);
+    Site::new().with("--data-dir", "/proc/data").fails_with(&["data_dir /proc/data", "cannot be written"]);
+}
