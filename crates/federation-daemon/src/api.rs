@@ -4,6 +4,7 @@ mod admin;
 pub mod body;
 mod bulk;
 pub mod error;
+pub mod guard;
 mod memories;
 mod params;
 pub mod server;

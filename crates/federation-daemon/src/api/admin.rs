@@ -106,9 +106,8 @@ fn peer_view(peer: &Peer, dead_letters: u64) -> PeerStatus {
         boot: peer.boot.map(|boot| boot.to_string()),
         live_lane_ops: peer.live_lane_ops as u64,
         lacks_dots: peer.backlog_ops,
-        ahead_dots: 0,
         dead_letters,
-        last_contact_ms: None,
+        clock_skew_ms: peer.clock_skew_ms,
         must_rebootstrap: peer.must_rebootstrap.map(str::to_owned),
         last_failure: peer.last_error.map(str::to_owned),
     }

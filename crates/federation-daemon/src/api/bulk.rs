@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api::body::{self, BODY_BYTES_MAX, Media};
 use crate::api::error::{ApiError, ErrorAnswer};
+use crate::api::guard::PanicGuard;
 use crate::api::memories::{create_one, error_body, quorum_of};
 use crate::api::params;
 use crate::api::state::ApiState;
@@ -39,6 +40,11 @@ pub(super) async fn create_many(
 ) -> Result<Response, ApiError> {
     let media = Media::of(&headers, &[Media::Ndjson, Media::Json])?;
     let author = params::author(&headers)?;
+    let permit = Arc::clone(&state.bulk_permits).try_acquire_owned().map_err(|_| {
+        let message = "this node serves as many bulk requests as it may: try again, or another node";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
+    })?;
+    let guard = PanicGuard(state.failed.clone());
     let (outcomes, rows) = mpsc::channel(ROWS_IN_FLIGHT_MAX);
     let mut writer = RowWriter { state: state.clone(), author, next_row: 0, outcomes };
     match media {
@@ -47,6 +53,7 @@ pub(super) async fn create_many(
             let array: Vec<Box<RawValue>> =
                 federation_wire::api::error::from_json(&bytes).map_err(ApiError::json)?;
             state.tasks.spawn(async move {
+                let _held = (permit, guard);
                 for row in array {
                     if writer.write(Bytes::from(row.get().to_owned())).await.is_err() {
                         return;
@@ -57,6 +64,7 @@ pub(super) async fn create_many(
         Media::Ndjson => {
             let idle = state.body_deadline;
             state.tasks.spawn(async move {
+                let _held = (permit, guard);
                 // An error here means that the client does not listen any more.
                 let _ = write_lines(&mut writer, body, idle).await;
             });
@@ -89,7 +97,9 @@ impl RowWriter {
         let (done, outcome) = oneshot::channel();
         self.outcomes.send(outcome).await.map_err(|_| Gone)?;
         let (state, author) = (self.state.clone(), self.author.clone());
+        let guard = PanicGuard(state.failed.clone());
         let mut writing = Box::pin(async move {
+            let _guard = guard;
             let outcome = outcome_of(number, create_one(&state, &author, &row).await);
             // Nobody listens any more: the row is written all the same.
             let _ = done.send(outcome);

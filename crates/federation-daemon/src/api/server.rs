@@ -13,8 +13,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::api::guard::PanicGuard;
+
 /// How long a client may take to send a request's head; also how long an idle connection is kept.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(15);
+const HEADER_READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// Bytes of a request's head. A URL with a namespace of 512 characters, percent-encoded, takes 6 KiB.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Connections open at once; more wait in the kernel's queue.
@@ -32,11 +34,18 @@ pub struct ClientServer {
 
 impl ClientServer {
     /// Serves `router` on `listener` until it is shut down. Must be called within a tokio runtime.
-    pub fn spawn(listener: TcpListener, router: Router, grace: Duration) -> io::Result<Self> {
+    ///
+    /// `failed` is cancelled if a task of a request panics.
+    pub fn spawn(
+        listener: TcpListener,
+        router: Router,
+        grace: Duration,
+        failed: CancellationToken,
+    ) -> io::Result<Self> {
         let local = listener.local_addr()?;
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
-        task.spawn(accept(listener, router, stop.clone(), grace));
+        task.spawn(accept(listener, router, stop.clone(), failed, grace));
         Ok(Self { task, stop, local })
     }
 
@@ -66,17 +75,25 @@ impl ClientServer {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, stop: CancellationToken, grace: Duration) -> usize {
+async fn accept(
+    listener: TcpListener,
+    router: Router,
+    stop: CancellationToken,
+    failed: CancellationToken,
+    grace: Duration,
+) -> usize {
+    let connections_max = connections_max();
     let mut connections = JoinSet::new();
     loop {
-        let has_room = connections.len() < CONNECTIONS_MAX;
+        let has_room = connections.len() < connections_max;
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            Some(ended) = connections.join_next() => note_end(ended),
+            Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if has_room => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(serve(stream, router.clone(), stop.clone()));
+                    let guard = PanicGuard(failed.clone());
+                    connections.spawn(serve(stream, router.clone(), stop.clone(), guard));
                 }
                 Err(error) => {
                     warn!(%error, "a client connection could not be accepted");
@@ -91,16 +108,15 @@ async fn accept(listener: TcpListener, router: Router, stop: CancellationToken, 
     connections.len()
 }
 
-fn note_end(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        // The request is lost, the node is not: its state is behind the store's writer, which has not panicked.
-        tracing::error!(%error, "a client request panicked");
-    }
+/// How many connections may be open: never more than half of the files that the process may open, since the store
+/// must not run out of them.
+fn connections_max() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let half = files.map_or(CONNECTIONS_MAX, |files| usize::try_from(files / 2).unwrap_or(CONNECTIONS_MAX));
+    half.clamp(1, CONNECTIONS_MAX)
 }
 
-async fn serve(stream: TcpStream, router: Router, stop: CancellationToken) {
+async fn serve(stream: TcpStream, router: Router, stop: CancellationToken, _guard: PanicGuard) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "nodelay could not be set");
     }

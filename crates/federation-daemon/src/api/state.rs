@@ -8,9 +8,13 @@ use federation_core::port::clock::WallClock;
 use federation_core::port::store::ReplicaStore;
 use federation_net::node::Node;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::metrics::Meters;
+
+/// Bulk requests served at once: each may hold 16 MiB and 64 open writes.
+const BULK_REQUESTS_MAX: usize = 16;
 
 /// What the handlers share. Cheap to clone.
 #[derive(Clone)]
@@ -27,8 +31,12 @@ pub struct ApiState {
     pub config_version: Arc<str>,
     /// One permit per client request that is served at once.
     pub permits: Arc<Semaphore>,
+    /// One permit per bulk request that is served at once.
+    pub bulk_permits: Arc<Semaphore>,
     /// The tasks of bulk requests.
     pub tasks: TaskTracker,
+    /// Cancelled when a task of a client's request has panicked: the node is then to stop.
+    pub failed: CancellationToken,
     /// How long a request's body may take, or a bulk body without progress.
     pub body_deadline: Duration,
 }
@@ -59,7 +67,9 @@ impl ApiState {
             meters,
             config_version: hex(config_version).into(),
             permits: Arc::new(Semaphore::new(limits.requests_max)),
+            bulk_permits: Arc::new(Semaphore::new(BULK_REQUESTS_MAX)),
             tasks: TaskTracker::new(),
+            failed: CancellationToken::new(),
             body_deadline: limits.body_deadline,
         }
     }

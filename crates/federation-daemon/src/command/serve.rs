@@ -86,15 +86,18 @@ type Store = StoreHandle<RealDisk, SledIndexes>;
 pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
     telemetry::init(args.log_format);
     let mut stop = Stop::listen().map_err(|source| system("signals cannot be received", source))?;
+    raise_file_limit();
     let parent_gone = args.exit_with_parent.then(watch_parent);
     let start = Start::try_from(given(args))?;
     let (mut running, store_failed) = Running::start(start)?;
+    let request_failed = running.api.failed.clone();
     let result = tokio::select! {
         biased;
         () = stop.requested() => Ok(()),
         () = gone(parent_gone) => Ok(()),
         part = store_failed => Err(ServeError::PartFailed(part.unwrap_or("the store"))),
         part = running.node.failed() => Err(ServeError::PartFailed(part)),
+        () = request_failed.cancelled() => Err(ServeError::PartFailed("a client's request")),
         () = running.clients.failed() => Err(ServeError::PartFailed("the client listener")),
     };
     info!("stopping");
@@ -197,7 +200,7 @@ impl Running {
             RequestLimits { requests_max: config.requests_max, body_deadline: config.body_timeout },
         );
         let grace = config.shutdown_grace;
-        let clients = ClientServer::spawn(clients, router(api.clone()), grace)
+        let clients = ClientServer::spawn(clients, router(api.clone()), grace, api.failed.clone())
             .map_err(|e| system("the client address is not known", e))?;
         let status = node.status();
         info!(
@@ -258,6 +261,15 @@ fn open_store(
         "the store is open"
     );
     Ok(store)
+}
+
+/// Lets the process open as many files as the system allows it: connections and segments are files.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it is not allowed the old limit holds, and the number of connections follows it.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// Resolves when standard input closes, which it does however the parent ends.

@@ -68,7 +68,7 @@ settings! {
     catchup_interval_secs: u64 = "30", "Seconds between catch-ups with each peer; 0: only at start and on a peer's return";
     shutdown_grace_ms: u64 = "5000", "Milliseconds that a stop waits for requests under way";
     body_timeout_ms: u64 = "10000", "Milliseconds that a request's body may take, or a bulk body without progress";
-    requests_max: usize = "1024", "Client requests served at once; more are answered 503 overloaded";
+    requests_max: u64 = "1024", "Client requests served at once; more are answered 503 overloaded";
 }
 
 /// The default of a setting, as the table has it; empty for a key that is not in it.
@@ -168,7 +168,12 @@ mod tests {
 
     #[test]
     fn numeric_defaults_are_numbers() {
-        for text in [defaults::quorum_timeout_ms, defaults::catchup_interval_secs, defaults::requests_max] {
+        for text in [
+            defaults::quorum_timeout_ms,
+            defaults::catchup_interval_secs,
+            defaults::requests_max,
+            defaults::body_timeout_ms,
+        ] {
             assert!(text.parse::<u64>().is_ok(), "{text}");
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -98,41 +99,8 @@ impl TryFrom<Given> for Start {
         };
         let picked = peers::pick(&raw, &own, &mut faults);
         let write_level = write_level(&raw, picked.n, &mut faults);
-        let ack_timeout = number(
-            &mut faults,
-            "quorum_timeout_ms",
-            raw.quorum_timeout_ms,
-            defaults::quorum_timeout_ms,
-            (1, 600_000),
-        );
-        let catchup = number(
-            &mut faults,
-            "catchup_interval_secs",
-            raw.catchup_interval_secs,
-            defaults::catchup_interval_secs,
-            (0, 86_400),
-        );
-        let grace = number(
-            &mut faults,
-            "shutdown_grace_ms",
-            raw.shutdown_grace_ms,
-            defaults::shutdown_grace_ms,
-            (0, 600_000),
-        );
-        let body_timeout = number(
-            &mut faults,
-            "body_timeout_ms",
-            raw.body_timeout_ms,
-            defaults::body_timeout_ms,
-            (1, 600_000),
-        );
-        let requests_max = number(
-            &mut faults,
-            "requests_max",
-            raw.requests_max.map(|max| max as u64),
-            defaults::requests_max,
-            (1, 65_536),
-        );
+        let times = Times::read(&raw, &mut faults);
+        let requests_max = requests_max(&raw, &mut faults);
         if let Err(problem) = data_dir::check(&data_dir, given.new_mesh) {
             faults.push(Fault::DataDir { path: data_dir.clone(), problem });
         }
@@ -147,13 +115,13 @@ impl TryFrom<Given> for Start {
                     directory,
                     peers: picked.endpoints,
                     write_level,
-                    ack_timeout: Duration::from_millis(ack_timeout),
-                    catchup_interval: (catchup > 0).then(|| Duration::from_secs(catchup)),
+                    ack_timeout: times.ack,
+                    catchup_interval: (!times.catchup.is_zero()).then_some(times.catchup),
                     data_dir,
                     new_mesh: given.new_mesh,
-                    shutdown_grace: Duration::from_millis(grace),
-                    body_timeout: Duration::from_millis(body_timeout),
-                    requests_max: usize::try_from(requests_max).unwrap_or(usize::MAX),
+                    shutdown_grace: times.grace,
+                    body_timeout: times.body,
+                    requests_max,
                 };
                 Ok(Self { config, sockets })
             }
@@ -214,16 +182,64 @@ fn write_level(raw: &RawConfig, n: usize, faults: &mut Vec<Fault>) -> Option<Wri
     take(faults, fits).map(|_| level)
 }
 
+/// The settings that are times.
+struct Times {
+    ack: Duration,
+    catchup: Duration,
+    grace: Duration,
+    body: Duration,
+}
+
+impl Times {
+    fn read(raw: &RawConfig, faults: &mut Vec<Fault>) -> Self {
+        const TEN_MINUTES_MS: u64 = 600_000;
+        const DAY_SECS: u64 = 86_400;
+        let mut number =
+            |setting, given: Option<u64>, default, range| number(setting, given, default, range, faults);
+        let timeout = number(
+            "quorum_timeout_ms",
+            raw.quorum_timeout_ms,
+            defaults::quorum_timeout_ms,
+            1..=TEN_MINUTES_MS,
+        );
+        let catchup = number(
+            "catchup_interval_secs",
+            raw.catchup_interval_secs,
+            defaults::catchup_interval_secs,
+            0..=DAY_SECS,
+        );
+        let grace = number(
+            "shutdown_grace_ms",
+            raw.shutdown_grace_ms,
+            defaults::shutdown_grace_ms,
+            0..=TEN_MINUTES_MS,
+        );
+        let body =
+            number("body_timeout_ms", raw.body_timeout_ms, defaults::body_timeout_ms, 1..=TEN_MINUTES_MS);
+        Self {
+            ack: Duration::from_millis(timeout),
+            catchup: Duration::from_secs(catchup),
+            grace: Duration::from_millis(grace),
+            body: Duration::from_millis(body),
+        }
+    }
+}
+
+fn requests_max(raw: &RawConfig, faults: &mut Vec<Fault>) -> usize {
+    let max = number("requests_max", raw.requests_max, defaults::requests_max, 1..=65_536, faults);
+    usize::try_from(max).unwrap_or(usize::MAX)
+}
+
 fn number(
-    faults: &mut Vec<Fault>,
     setting: &'static str,
     given: Option<u64>,
     default: &str,
-    (min, max): (u64, u64),
+    range: RangeInclusive<u64>,
+    faults: &mut Vec<Fault>,
 ) -> u64 {
-    let value = given.unwrap_or_else(|| default.parse().unwrap_or(max));
-    if !(min..=max).contains(&value) {
-        faults.push(Fault::Range { setting, value, min, max });
+    let value = given.unwrap_or_else(|| default.parse().unwrap_or_default());
+    if !range.contains(&value) {
+        faults.push(Fault::Range { setting, value, min: *range.start(), max: *range.end() });
     }
     value
 }

@@ -276,6 +276,35 @@ fn slow_body(mesh: &Mesh) {
     assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("slow_body"), "{answer}");
 }
 
+/// With as many requests under way as may be, the next is refused at once, and the node can still be watched.
+#[tokio::test]
+async fn an_overloaded_node_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mesh = mesh(dir.path(), 1, &["--requests-max", "2", "--body-timeout-ms", "5000"]).await;
+    let (client, base) = (mesh.client().clone(), url(&mesh, 0));
+    let mut slow = Vec::new();
+    let begun = std::time::Instant::now();
+    loop {
+        // One that comes while this client asks is itself refused: so one more each time.
+        let mut stream = TcpStream::connect(base.replace("http://", "")).unwrap();
+        stream.write_all(head("content-length: 100\r\n").as_bytes()).unwrap();
+        slow.push(stream);
+        let answer = client.get(&format!("{base}{MEMORIES}")).await.unwrap();
+        if answer.status == 503 {
+            assert_eq!(field(&answer.json().unwrap(), "/error"), "overloaded");
+            assert!(answer.headers.contains_key("retry-after"));
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(4), "never overloaded");
+    }
+    expect(&client.get(&format!("{base}/readyz")).await.unwrap(), 200);
+    drop(slow);
+    let begun = std::time::Instant::now();
+    while client.get(&format!("{base}{MEMORIES}")).await.unwrap().status != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(4), "overloaded for ever");
+    }
+}
+
 /// A body over the limit is refused from its announced length, without being sent.
 fn announced_too_large(mesh: &Mesh) {
     let answer = raw(mesh, &head("content-length: 99999999\r\n"), "too_large");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use federation_daemon::supervisor::{Client, Mesh};
 use serde_json::json;
 
 use crate::support::{WITHIN, equal_within, expect, field, mesh, url};
@@ -35,6 +36,8 @@ async fn a_node_that_was_killed_comes_back_and_holds_all_it_missed() {
     let op = expect(&client.get(&format!("{}/api/v1/ops/{dot}", urls[0])).await.unwrap(), 200);
     assert_eq!(field(&op, "/is_everywhere"), true, "{op}");
 
+    changes_of_different_fields_all_hold(&client, &memories(0)).await;
+
     mesh.kill(2).await.unwrap();
     let updated =
         client.put(&format!("{}/first", memories(1)), &json!({ "content": "changed" })).await.unwrap();
@@ -56,7 +59,31 @@ async fn a_node_that_was_killed_comes_back_and_holds_all_it_missed() {
     mesh.stop_all(WITHIN).await.unwrap();
 }
 
-async fn listing_by_pages(client: &federation_daemon::supervisor::Client, memories: &str) {
+/// Six clients at once, each with a field of its own: an update is put on what is visible when it is written.
+async fn changes_of_different_fields_all_hold(client: &Client, memories: &str) {
+    let changes = [
+        json!({ "title": "new" }),
+        json!({ "priority": 9 }),
+        json!({ "confidence": 0.5 }),
+        json!({ "source": "test" }),
+        json!({ "tier": "long" }),
+        json!({ "tags": ["y"] }),
+    ];
+    let mut tasks = tokio::task::JoinSet::new();
+    for change in changes.clone() {
+        let (client, url) = (client.clone(), format!("{memories}/third"));
+        tasks.spawn(async move { client.put(&url, &change).await.unwrap() });
+    }
+    for answer in tasks.join_all().await {
+        expect(&answer, 200);
+    }
+    let found = expect(&client.get(&format!("{memories}/third")).await.unwrap(), 200);
+    for (name, value) in changes.iter().flat_map(|change| change.as_object().unwrap()) {
+        assert_eq!(&found[name], value, "{found}");
+    }
+}
+
+async fn listing_by_pages(client: &Client, memories: &str) {
     let page = expect(&client.get(&format!("{memories}?limit=1")).await.unwrap(), 200);
     let cursor = field(&page, "/next_cursor").as_str().expect("there is more");
     let rest = expect(&client.get(&format!("{memories}?cursor={cursor}")).await.unwrap(), 200);
@@ -69,7 +96,7 @@ async fn listing_by_pages(client: &federation_daemon::supervisor::Client, memori
 }
 
 /// With both peers gone a write is a 503 of the documented shape, at once, and stays where it was made.
-async fn nobody_left(mesh: &mut federation_daemon::supervisor::Mesh, memories: &str) {
+async fn nobody_left(mesh: &mut Mesh, memories: &str) {
     mesh.kill(1).await.unwrap();
     mesh.kill(2).await.unwrap();
     let client = mesh.client().clone();

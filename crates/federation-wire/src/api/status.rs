@@ -57,9 +57,9 @@ pub struct Deleted {
 pub struct OpStatus {
     /// The op.
     pub dot: DotText,
-    /// `live`, `superseded` or `unknown` here.
+    /// `held` or `unknown` here; held is also what was replaced since.
     pub here: String,
-    /// What each peer has come to: `held`, `missing` or `unknown`, or the outcome of an open write.
+    /// What each peer has come to: `held`, `pending` or `refused`.
     pub peers: BTreeMap<String, String>,
     /// Replicas that hold it, this node included.
     pub held_by: usize,
@@ -70,7 +70,7 @@ pub struct OpStatus {
 /// `GET /api/v1/peers`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerList {
-    /// Every enrolled node, in order of their ids.
+    /// Every node that is dialled, in order of their ids.
     pub peers: Vec<PeerStatus>,
 }
 
@@ -82,7 +82,7 @@ pub struct PeerStatus {
     /// Its peer URL; absent if it is not dialled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// `connected`, `connecting`, `backoff`, or `not_dialled`.
+    /// `up`, `connecting` or `down`.
     pub state: String,
     /// Its running boot, 16 hexadecimal digits, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,13 +91,11 @@ pub struct PeerStatus {
     pub live_lane_ops: u64,
     /// Dots that this node has and the peer is not known to have.
     pub lacks_dots: u64,
-    /// Dots that the peer is known to have and this node has not.
-    pub ahead_dots: u64,
     /// Ops that it refused for good.
     pub dead_letters: u64,
-    /// Milliseconds since it was last heard of.
+    /// Its wall clock minus this node's in milliseconds, as of the last hello.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_contact_ms: Option<u64>,
+    pub clock_skew_ms: Option<i64>,
     /// Why it must re-bootstrap, by this node's verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub must_rebootstrap: Option<String>,
@@ -117,7 +115,7 @@ pub struct NodeStatus {
     pub boot: String,
     /// This life of its data directory, 32 hexadecimal digits.
     pub store: String,
-    /// `ready`, `starting`, `catching_up`, `disk_full`, `read_only` or `stopping`.
+    /// `ready`, `catching_up`, `disk_full`, `store_read_only` or `stopping`.
     pub state: String,
     /// How many replicas a write has, this node included.
     pub n: usize,
