@@ -8,6 +8,7 @@ use federation_store::disk::{Disk, DiskFile, Loss};
 use federation_store::index::Survival;
 use federation_store::{Corruption, Engine, OpenError, SimulatedDisk};
 
+use crate::model::Model;
 use crate::script::{Look, expected, key, keys, open_epoch, put, run, script};
 use crate::world::{NOW, World, commit, commit_group, node, see, setup, small};
 
@@ -184,6 +185,61 @@ fn damage_to_what_was_synced_last_is_seen_by_the_index() {
     // Without a witness it is the same as a group whose sync had not returned.
     world.indexes.survive(Survival::Empty);
     assert!(world.open().1.torn_bytes > 0);
+}
+
+#[test]
+fn damage_before_the_last_group_of_the_last_segment_is_not_taken_for_a_torn_tail() {
+    let mut world = World::new();
+    drop(written(&world, 3));
+    world.crash(Loss::All, Survival::Everything);
+    let name = "log-0000000001.seg";
+    let used = content(&world.disk, name).iter().rposition(|b| *b != 0).unwrap() as u64;
+    // The last group holds one op of somewhat over 300 bytes.
+    for offset in (64..used - 600).step_by(29) {
+        let damaged = world.fork();
+        damaged.disk.flip_bit(name, offset, 5);
+        damaged.indexes.survive(Survival::Empty);
+        let opened = damaged.try_open(false).map(|(_, report)| report);
+        assert!(matches!(opened, Err(OpenError::Corrupt(Corruption::Group { .. }))), "{offset}: {opened:?}");
+    }
+}
+
+#[test]
+fn a_torn_group_leaves_no_bytes_behind() {
+    let mut torn = 0;
+    for seed in 0..20 {
+        let mut world = World::new();
+        let mut engine = written(&world, 1);
+        world.disk.crash_after(1);
+        assert!(commit(&mut engine, vec![Request::Change(put(2, &"t".repeat(900)))]).is_err());
+        drop(engine);
+        world.crash(Loss::Some { seed }, Survival::Everything);
+        let (engine, report) = world.open();
+        torn += u64::from(report.torn_bytes > 0);
+        let end = usize::try_from(engine.snapshot().position.0).unwrap();
+        let behind = &content(&world.disk, "log-0000000001.seg")[64 + end..];
+        assert!(behind.iter().all(|byte| *byte == 0), "seed {seed}");
+    }
+    assert!(torn > 5);
+}
+
+#[test]
+fn what_was_dropped_in_a_group_covers_nothing_that_came_later_in_it() {
+    let mut b = Model::of_node("b");
+    b.run(vec![put(1, "older")]);
+    b.run(vec![put(1, "covers the older one")]);
+    let ops: Vec<_> = b.ops.into_values().collect();
+    let mut world = World::new();
+    let (mut engine, _) = world.open();
+    commit(&mut engine, vec![Request::Change(Change::Admit(ops[1].clone()))]).unwrap();
+    let drop_it = Change::DropDead { key: key(1), dots: vec![ops[1].op.dot.clone()] };
+    let both = vec![Request::Change(drop_it), Request::Change(Change::Admit(ops[0].clone()))];
+    commit(&mut engine, both).unwrap();
+    let before = see(&engine, keys());
+    assert_eq!(before.records[&key(1)].ops, [ops[0].sealed.clone()]);
+    drop(engine);
+    world.crash(Loss::All, Survival::Empty);
+    assert_eq!(see(&world.open().0, keys()), before);
 }
 
 #[test]
