@@ -10,5 +10,6 @@
     reason = "test support says what went wrong by panicking"
 )]
 
+pub mod mock_peer;
 pub mod network;
 pub mod simulation;
