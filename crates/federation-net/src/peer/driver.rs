@@ -204,6 +204,11 @@ impl Driver {
 }
 
 fn count_out(inner: &Inner, peer: &Peer, ops: &[Arc<Written>], failure: PeerFailure) {
+    // The time that ran out was that of an attempt, which may have begun long before the write: a peer that hangs
+    // counts until the write's own deadline.
+    if failure == PeerFailure::TimedOut {
+        return;
+    }
     inner.with_open_writes(|open, _, out| {
         open.coordinator.failed(&peer.id, ops.iter().map(|op| &op.op.dot), failure, out);
     });
