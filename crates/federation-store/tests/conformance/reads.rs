@@ -138,30 +138,24 @@ fn what_is_superseded_during_a_session_is_delivered_as_what_replaced_it() {
 
 #[test]
 fn a_ghost_stands_for_a_version_that_the_walk_has_passed() {
-    // b's op is ahead of the walk in dot order, and is replaced by an own one that sorts before it.
-    let mut engine = open();
+    // b's second op is ahead of the walk in dot order, and is replaced by an own one that sorts behind it.
     let mut b = Model::of_node("b");
-    write(&mut engine, (0..6).map(|id| put(id, "own")));
-    b.run(vec![put(9, "b's")]);
-    let bs = b.ops.values().next().unwrap().clone();
-    write(&mut engine, [Change::Admit(bs)]);
-    let start = begin_session(&mut engine, "c");
-    let pages = walk(&mut engine, &start, &known(&[(7, 100)]), 6, |engine, pages| {
-        if pages == 1 {
-            write(engine, [put(9, "covers b's")]);
-        }
-    });
-    assert_eq!(pages.concat(), [1, 2, 3, 4, 5, 6], "the other side has what replaced it");
-    let mut engine = open();
-    write(&mut engine, (0..6).map(|id| put(id, "own")));
-    write(&mut engine, [Change::Admit(b.ops.values().next().unwrap().clone())]);
-    let start = begin_session(&mut engine, "c");
-    let pages = walk(&mut engine, &start, &NodeClock::new(), 6, |engine, pages| {
-        if pages == 1 {
-            write(engine, [put(9, "covers b's")]);
-        }
-    });
-    assert_eq!(pages.concat(), [1, 2, 3, 4, 5, 6, 7]);
+    b.run(vec![put(8, "b's first"), put(9, "b's second")]);
+    let check = |known: &NodeClock, page_ops: usize, expected: &[&[u64]]| {
+        let mut engine = open();
+        write(&mut engine, (0..6).map(|id| put(id, "own")));
+        write(&mut engine, b.ops.values().cloned().map(Change::Admit));
+        let start = begin_session(&mut engine, "c");
+        let pages = walk(&mut engine, &start, known, page_ops, |engine, pages| {
+            if pages == 1 {
+                write(engine, [put(9, "covers b's second")]);
+            }
+        });
+        assert_eq!(pages, expected);
+    };
+    check(&NodeClock::new(), 7, &[&[1, 2, 3, 4, 5, 6, 1], &[7]]);
+    check(&known(&[(1, 6)]), 1, &[&[1], &[7]]);
+    check(&known(&[(7, 7)]), 7, &[&[1, 2, 3, 4, 5, 6, 1], &[]]);
 }
 
 #[test]
