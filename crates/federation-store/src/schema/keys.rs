@@ -164,14 +164,14 @@ mod tests {
     use super::*;
 
     fn any_dot() -> impl Strategy<Value = Dot> {
-        ("[ab.]{1,4}", any::<u64>(), 1_u64..).prop_map(|(node, epoch, seq)| Dot {
+        ("[ab][ab.]{0,3}", any::<u64>(), 1_u64..).prop_map(|(node, epoch, seq)| Dot {
             origin: Origin { node: NodeId::new(&node).unwrap(), epoch: BootId(epoch) },
             seq,
         })
     }
 
     fn any_record() -> impl Strategy<Value = RecordKey> {
-        ("[a!ü]{1,3}(/[a!]{1,2})?", "[a-c][a_-]{0,2}", "[a.:-]{1,4}").prop_map(|(namespace, kind, id)| {
+        ("[a!ü]{1,3}(/[a!]{1,2})?", "[a-c][a_-]{0,2}", "[a:][a.:-]{0,3}").prop_map(|(namespace, kind, id)| {
             RecordKey {
                 namespace: Namespace::new(&namespace).unwrap(),
                 kind: Kind::new(&kind).unwrap(),
