@@ -12,6 +12,11 @@ use crate::api::error::ApiError;
 /// Bytes of a body with one memory: one at all its limits with a vector of 8192 numbers takes under 600 KiB.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 
+/// Bytes of a refused body that are read all the same.
+const DRAIN_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
+/// How long a refused body is read.
+const DRAIN_TIME_MAX: Duration = Duration::from_millis(500);
+
 /// What a body is, by its media type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Media {
@@ -56,20 +61,40 @@ impl Media {
 /// longer than `deadline`; 400 if it breaks off.
 pub async fn read(
     headers: &HeaderMap,
-    body: Body,
+    mut body: Body,
     limit: usize,
     deadline: Duration,
 ) -> Result<Bytes, ApiError> {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     if length.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > limit as u64) {
+        drain(&mut body).await;
         return Err(too_large(limit));
     }
-    match tokio::time::timeout(deadline, Limited::new(body, limit).collect()).await {
+    match tokio::time::timeout(deadline, Limited::new(&mut body, limit).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large(limit)),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
+            drain(&mut body).await;
+            Err(too_large(limit))
+        }
         Ok(Err(_)) => Err(broken()),
         Err(_) => Err(slow(deadline)),
     }
+}
+
+/// Takes a refused body off the wire, within bounds: a client that is still sending when the connection closes may
+/// see the reset and not the answer.
+async fn drain(body: &mut Body) {
+    let mut left = DRAIN_BYTES_MAX;
+    let all = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    // Over time or not, the answer is the same.
+    let _ = tokio::time::timeout(DRAIN_TIME_MAX, all).await;
 }
 
 /// 413 with the limit.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -16,6 +16,9 @@ use crate::supervisor::{Client, LogSink, SupervisorError};
 
 /// Time between two looks at something that is awaited.
 const POLL: Duration = Duration::from_millis(20);
+
+/// How long the threads of a process may take to stand still.
+const PAUSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// What to start, and how it is known.
 #[derive(Clone, Debug)]
@@ -137,9 +140,29 @@ impl Process {
         Err(SupervisorError::Deadline { name, what: "did not end", within, last })
     }
 
-    /// Stops the process in its tracks (SIGSTOP).
+    /// Stops the process in its tracks (SIGSTOP), and returns when each of its threads stands still: blocks for
+    /// about a millisecond.
     pub fn pause(&self) -> Result<(), SupervisorError> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        let deadline = Instant::now() + PAUSE_WITHIN;
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        loop {
+            let stopped = waitid(WaitId::Pid(self.pid), options)
+                .map_err(|errno| SupervisorError::Signal { name: self.name.clone(), source: errno.into() })?;
+            if stopped.is_some() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let (name, last) = (self.name.clone(), String::new());
+                return Err(SupervisorError::Deadline {
+                    name,
+                    what: "did not stop",
+                    within: PAUSE_WITHIN,
+                    last,
+                });
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Lets a paused process go on (SIGCONT).
