@@ -59,7 +59,7 @@ pub enum CommandError {
     #[error(transparent)]
     Dev(#[from] DevError),
     /// `demo`.
-    #[error("the demo is not as told: {0}")]
+    #[error("the demo failed")]
     Demo(#[from] DemoError),
     /// No tokio runtime.
     #[error("the async runtime could not be started")]

@@ -10,13 +10,17 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprint!("error: {error}");
+            let mut text = error.to_string();
             let mut source = error.source();
             while let Some(error) = source {
-                eprint!(": {error}");
+                // A message for an operator may have its cause in it already.
+                let cause = error.to_string();
+                if !text.contains(&cause) {
+                    text = format!("{text}: {cause}");
+                }
                 source = error.source();
             }
-            eprintln!();
+            eprintln!("error: {text}");
             ExitCode::FAILURE
         }
     }

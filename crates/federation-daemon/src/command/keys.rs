@@ -25,7 +25,7 @@ pub struct KeygenArgs {
 /// Options of `id`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct IdArgs {
-    /// This node's name [default: host-<hostname>].
+    /// This node's name [default: made from the machine's name].
     #[arg(long)]
     pub node_id: Option<String>,
     /// Its key file [default: federation.key].

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use crate::support::{WITHIN, expect, mesh, program, url};
+use crate::support::{WITHIN, expect, federationd_in, mesh, program, stderr, stdout, url};
 
 #[tokio::test]
 async fn a_node_stops_in_order_and_goes_on_with_what_it_had() {
@@ -15,7 +15,17 @@ async fn a_node_stops_in_order_and_goes_on_with_what_it_had() {
     let memories = format!("{}/api/v1/memories", url(&mesh, 0));
     let memory = json!({ "id": "m", "namespace": "n", "title": "t", "content": "c" });
     expect(&mesh.client().post(&memories, &memory).await.unwrap(), 201);
+    let dir_of_node = mesh.node(0).unwrap().dir().to_owned();
+    let verify = || {
+        let args = ["verify", "--offline", "--data-dir", "data", "--ops"];
+        let keys = ["--key-file", "federation.key", "--peers-file", "peers.toml"];
+        federationd_in(&dir_of_node, &[&args[..], &keys[..]].concat())
+    };
+    assert!(stderr(&verify()).contains("in use"), "a running node's store is not touched");
     assert!(mesh.terminate(0, WITHIN).await.unwrap().success());
+    let verified = verify();
+    assert!(verified.status.success(), "{}", stderr(&verified));
+    assert!(stdout(&verified).contains("live n:memory:m") && stdout(&verified).contains("proofs checked"));
     mesh.start(0).unwrap();
     mesh.ready(0, WITHIN).await.unwrap();
     expect(&mesh.client().get(&format!("{memories}/m")).await.unwrap(), 200);
