@@ -149,7 +149,8 @@ fn committed(
         written.sealed.op.hash,
         inner.dialled().map(|peer| peer.id.clone()),
         started_at,
-        MonoMs(started_at.0.saturating_add(timeout_ms)),
+        // Of the beginning only the whole milliseconds are known: one more, so that no write ends too soon.
+        MonoMs(started_at.0.saturating_add(timeout_ms).saturating_add(1)),
     );
     inner.with_open_writes(|open, now, out| {
         open.waiting.insert(written.op.dot.clone(), sender);
