@@ -179,7 +179,7 @@ impl Page<'_> {
     ) -> fmt::Result {
         let mut family = self.family(name, help, MetricType::Histogram)?;
         for (peer, latency) in values {
-            let bounds = LATENCY_BUCKETS.iter().copied().chain([f64::MAX]);
+            let bounds = LATENCY_BUCKETS.iter().copied().chain([f64::INFINITY]);
             let buckets: Vec<_> = bounds.zip(latency.counts).collect();
             let (sum, count) = (latency.sum_seconds, latency.count());
             match peer {
@@ -195,7 +195,7 @@ impl Page<'_> {
     /// A histogram whose bounds are powers of two of `unit`.
     fn histogram(&mut self, name: &str, help: &str, values: &HistogramSnapshot, unit: f64) -> fmt::Result {
         let last = values.counts.len().saturating_sub(1);
-        let bound = |at: usize| if at == last { f64::MAX } else { unit * f64::from(1_u32 << at.min(31)) };
+        let bound = |at: usize| if at == last { f64::INFINITY } else { unit * f64::from(1_u32 << at.min(31)) };
         let buckets: Vec<_> =
             values.counts.iter().enumerate().map(|(at, count)| (bound(at), *count)).collect();
         let count = values.counts.iter().sum();

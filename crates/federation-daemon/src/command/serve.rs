@@ -207,6 +207,9 @@ impl Running {
             node = %status.node, boot = %status.boot, store = %status.store, n = status.n, w = status.w,
             clients = %clients.local_addr(), peers = %peer_address, "serving"
         );
+        if status.n == 1 {
+            warn!("no peers: every write is on this node alone");
+        }
         Ok((Self { clients, api, peers, node, transport, store, grace }, store_failed))
     }
 

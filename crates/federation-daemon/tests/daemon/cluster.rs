@@ -116,6 +116,7 @@ async fn nobody_left(mesh: &mut Mesh, memories: &str) {
         "federation_write_outcomes_total{outcome=\"unreachable\"} 1",
         "federation_peer_up{peer=\"node-2\"} 0",
         "# TYPE federation_store_sync_seconds histogram",
+        "federation_store_sync_seconds_bucket{le=\"+Inf\"}",
         "# EOF",
     ] {
         assert!(metrics.contains(line), "{line} in:\n{metrics}");
