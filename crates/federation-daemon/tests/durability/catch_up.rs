@@ -66,7 +66,7 @@ async fn load(client: &Client, url: &str, name: &str, count: usize) {
         let content = format!("{name} number {number}, as long as a short remark usually is");
         json!({ "id": format!("{name}-{number}"), "namespace": "away", "title": name, "content": content })
     };
-    let rows: String = (0..count).map(|number| format!("{}\n", row(number))).collect();
+    let rows = (0..count).map(|number| row(number).to_string()).collect::<Vec<_>>().join("\n");
     let body = Some(("application/x-ndjson", rows.into()));
     let answer = client.send(Method::POST, &format!("{url}/api/v1/memories/bulk"), body).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());

@@ -4,7 +4,9 @@
 //! FEDERATION_LOAD_SECS=30 cargo test --release -p federation-daemon --test durability load -- --nocapture
 //! ```
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -25,6 +27,8 @@ const SYNCS_PER_WRITE_MAX: f64 = 0.2;
 const GROWTH_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const CONTENT_BYTES: usize = 600;
 const DIMENSIONS: u16 = 384;
+/// Bare appends that are measured, to compare with.
+const APPENDS: u64 = 200;
 
 /// What the clients saw.
 #[derive(Default)]
@@ -52,12 +56,18 @@ async fn many_clients_get_no_error_few_syncs_and_bounded_memory() {
     let client = patient();
     let body = memory();
 
+    let append = durable_append(dir.path());
     let before = usage(&mesh).await;
     let alone = run(&client, &urls, 1, Duration::from_secs(seconds.min(10)), &body).await;
-    alone.print(1);
+    alone.print(1, append);
     let between = usage(&mesh).await;
     let all = run(&client, &urls, CLIENTS, Duration::from_secs(seconds), &body).await;
-    all.print(CLIENTS);
+    all.print(CLIENTS, append);
+    println!(
+        "one durable append: p50 {} us before, {} us after",
+        append.as_micros(),
+        durable_append(dir.path()).as_micros()
+    );
     let records = equal_within(&client, &urls, WITHIN).await;
     assert_eq!((&alone.errors, &all.errors), (&vec![], &vec![]));
     assert_eq!(records, (alone.latencies.len() + all.latencies.len()) as u64, "all are there, and no more");
@@ -115,18 +125,40 @@ async fn run(client: &Client, urls: &[String], clients: usize, time: Duration, b
 }
 
 impl Run {
-    fn print(&self, clients: usize) {
+    /// Prints it, also as multiples of one durable append on the same disk.
+    fn print(&self, clients: usize, append: Duration) {
         let writes = self.latencies.len();
-        let at = |percent: usize| self.latencies.get(writes * percent / 100).map_or(0, Duration::as_micros);
+        let at = |percent: usize| self.latencies.get(writes * percent / 100).copied().unwrap_or_default();
+        let (p50, p99, seconds) = (at(50), at(99), self.took.as_secs_f64());
         println!(
-            "{clients} clients: {writes} writes in {:.1} s, {:.0} writes/s, p50 {} us, p99 {} us, {} errors",
-            self.took.as_secs_f64(),
-            ratio(writes as u64, 1) / self.took.as_secs_f64(),
-            at(50),
-            at(99),
-            self.errors.len()
+            "{clients} clients: {writes} writes in {seconds:.1} s, {:.0} writes/s, {} errors, p50 {} us = {:.1} appends, p99 {} us = {:.1} p50",
+            ratio(writes as u64, 1) / seconds,
+            self.errors.len(),
+            p50.as_micros(),
+            p50.as_secs_f64() / append.as_secs_f64(),
+            p99.as_micros(),
+            p99.as_secs_f64() / p50.as_secs_f64(),
         );
     }
+}
+
+/// The median time of a bare append of 4 KiB with its `fdatasync`, in a file that was written before.
+fn durable_append(dir: &Path) -> Duration {
+    let file = File::create(dir.join("append")).unwrap();
+    let block = [7; 4096];
+    for number in 0..APPENDS {
+        file.write_all_at(&block, number * 4096).unwrap();
+    }
+    file.sync_all().unwrap();
+    let append = |number: u64| {
+        let begun = Instant::now();
+        file.write_all_at(&block, number * 4096).unwrap();
+        file.sync_data().unwrap();
+        begun.elapsed()
+    };
+    let mut took: Vec<_> = (0..APPENDS).map(append).collect();
+    took.sort_unstable();
+    took[took.len() / 2]
 }
 
 /// A memory of a usual size, with a vector.

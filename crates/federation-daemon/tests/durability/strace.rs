@@ -136,7 +136,8 @@ async fn ended(mesh: &mut Mesh, dir: &Path) -> Vec<Trace> {
         mesh.terminate(index, WITHIN).await.unwrap();
         let text = until(WITHIN, "the trace ends", async || {
             let text = fs::read_to_string(&path).unwrap();
-            let is_end = |line: &&str| line.starts_with(&process.to_string()) && line.contains("+++ exited");
+            let is_end =
+                |line: &&str| line.starts_with(&format!("{process} ")) && line.contains("+++ exited");
             let is_whole = text.lines().rev().take(1_000).any(|line| is_end(&line));
             is_whole.then_some(text)
         });
@@ -188,7 +189,7 @@ fn an_answer_or_an_ack_in_front_of_its_sync_is_found() {
 /// These calls as strace writes them, one per second from `from` on.
 #[cfg(test)]
 fn trace(calls: &[&str], from: usize) -> Trace {
-    let hex = |text: &str| text.bytes().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
+    let hex = |text: &str| text.bytes().map(|byte| format!("\\x{byte:02x}")).collect::<Vec<_>>().concat();
     let quoted = |part: (usize, &str)| {
         if part.0 % 2 == 1 { format!("\"{}\"", hex(part.1)) } else { part.1.to_owned() }
     };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write as _;
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use federation_core::dot::Dot;
 use federation_daemon::random::system_rng;
-use federation_daemon::supervisor::{Answer, Client, Mesh, MeshLogs, MeshSpec};
+use federation_daemon::supervisor::{Answer, Client, Mesh, MeshLogs, MeshNode, MeshSpec};
 use federation_store::{ProofVerdict, VerifyReport, verify_offline};
 use federation_wire::api::DotText;
 use rand::Rng as _;
@@ -60,7 +61,7 @@ pub(crate) async fn started(dir: &Path, args: &[&str]) -> Mesh {
 
 /// The bases of all nodes' URLs.
 pub(crate) fn urls(mesh: &Mesh) -> Vec<String> {
-    mesh.nodes().iter().map(|node| node.url()).collect()
+    mesh.nodes().iter().map(MeshNode::url).collect()
 }
 
 /// A field of an answer.
@@ -145,9 +146,8 @@ pub(crate) fn lost(stores: &[VerifyReport], acked: &[Dot], needed: usize) -> BTr
 
 /// Says on the test's output, past the capture of the test runner, that a test did not run, and why.
 pub(crate) fn skipped(test: &str, why: &str) {
-    use std::io::Write as _;
-    // The runner captures what goes through `print!`; a line that nobody sees would be a silent skip.
-    writeln!(std::io::stderr(), "SKIPPED {test}: {why}").unwrap();
+    // The runner captures what goes through `print!` and `eprint!`; a line that nobody sees would be a silent skip.
+    std::io::stderr().write_all(format!("SKIPPED {test}: {why}\n").as_bytes()).unwrap();
 }
 
 /// What can be read of the stopped nodes' stores, sound or not.

@@ -40,10 +40,9 @@ impl Trace {
         let mut calls: Vec<Call> = Vec::new();
         let mut open = BTreeMap::new();
         for (line, text) in text.lines().enumerate() {
-            let mut words = text.splitn(3, ' ').filter(|word| !word.is_empty());
-            let (Some(thread), Some(at), Some(said)) = (words.next(), words.next(), words.next()) else {
-                continue;
-            };
+            // The thread's id is padded to a column of its own.
+            let Some((thread, rest)) = text.split_once(' ') else { continue };
+            let Some((at, said)) = rest.trim_start().split_once(' ') else { continue };
             let Ok(at) = at.parse() else { continue };
             let here = Moment { line, at };
             if said.starts_with("<... ") {
@@ -88,8 +87,8 @@ impl Trace {
 
 impl Call {
     fn is_log_write(&self) -> bool {
-        let name = self.file.rsplit('/').next().unwrap_or_default();
-        self.file.starts_with('/') && name.starts_with("log-") && name.ends_with(".seg")
+        let name = self.file.rsplit('/').next().and_then(|name| name.strip_suffix(".seg"));
+        self.file.starts_with('/') && name.is_some_and(|name| name.starts_with("log-"))
     }
 
     fn is_to_socket(&self) -> bool {
@@ -130,7 +129,7 @@ fn a_trace_is_read_with_calls_that_were_interrupted() {
     let text = r#"
 7 100.000001 pwrite64(3<\x2f\x6c\x6f\x67\x2d\x31\x2e\x73\x65\x67>, "\x61\x62", 2, 0) = 2 <0.000013>
 7 100.000100 fdatasync(3<\x2f\x6c\x6f\x67\x2d\x31\x2e\x73\x65\x67> <unfinished ...>
-8 100.000200 writev(9<\x73\x6f>, [{iov_base="\x63\x64", iov_len=2}, {iov_base="\x65", iov_len=1}], 2) = 3 <0.000014>
+8     100.000200 writev(9<\x73\x6f>, [{iov_base="\x63\x64", iov_len=2}, {iov_base="\x65", iov_len=1}], 2) = 3 <0.000014>
 7 100.000300 <... fdatasync resumed>) = 0 <0.000200>
 8 100.000400 fdatasync(3<\x2f\x78>) = -1 EIO (Input/output error) <0.000001>
 8 100.000500 fdatasync(3<\x2f\x78>) = 0 (INJECTED) <0.000001>

@@ -149,7 +149,7 @@ impl OneClient {
 
 /// A client whose requests outlive a node that hangs.
 pub(crate) fn patient() -> Client {
-    Client::with_timeout(Duration::from_secs(60))
+    Client::with_timeout(Duration::from_mins(1))
 }
 
 fn chain(error: &SupervisorError) -> String {
