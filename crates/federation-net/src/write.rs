@@ -10,7 +10,7 @@ use federation_core::dot::Dot;
 use federation_core::epoch::{PeerKnowledge, settle};
 use federation_core::id::NodeId;
 use federation_core::limits::OPEN_WRITES_MAX;
-use federation_core::port::store::{Outcome, Request, StoreError, Written};
+use federation_core::port::store::{Health, Outcome, Request, StoreError, Written};
 use federation_core::quorum::ack_tracker::{AckTracker, PeerOutcome, Verdict};
 use federation_core::quorum::policy::WriteLevel;
 use federation_core::time::MonoMs;
@@ -116,9 +116,10 @@ async fn write_uncounted(
 }
 
 fn plan(inner: &Inner, level: Option<WriteLevel>) -> Result<Plan, WriteError> {
-    let readiness = inner.readiness();
-    if readiness != Readiness::Ready {
-        return Err(WriteError::NotServing(readiness));
+    match inner.readiness() {
+        // Whether there is room again is found out by the store, by trying.
+        Readiness::Ready | Readiness::Store(Health::DiskFull) => {}
+        readiness => return Err(WriteError::NotServing(readiness)),
     }
     let n = inner.n();
     // A request may raise what the operator set, never lower it.
