@@ -3,6 +3,7 @@
 //! Each command spawns the tool that does the work and adds what the tool does not know: the order, the layers,
 //! the house rules. Nothing here is part of the product, and nothing depends on it.
 
+mod chaos;
 mod ci;
 mod deny;
 mod fuzz;
@@ -50,9 +51,10 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Faults on real processes: `federation-tests`' binary `chaos` with these arguments.
+    /// Faults on real processes: builds `federationd` and `federation-tests`' binary `chaos`, and runs that.
+    #[command(disable_help_flag = true)]
     Chaos {
-        /// Passed on as they are.
+        /// Passed on, `--help` too; `--profile dev` builds that profile instead of release.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -77,7 +79,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Deny { advisories } => deny::run(&repository, *advisories),
         Command::Fuzz(options) => fuzz::run(&repository, options),
         Command::Sim { args } => run_test_binary(&repository, "sim", args),
-        Command::Chaos { args } => run_test_binary(&repository, "chaos", args),
+        Command::Chaos { args } => chaos::run(&repository, args),
     }
 }
 

@@ -1,0 +1,169 @@
+//! G1: no acknowledged write is lost. At the end every write that was promised is on every node, or was replaced by
+//! one that causally follows it.
+
+use std::collections::BTreeMap;
+
+use super::{Guarantee, Violation, on_record};
+use crate::history::{Call, FinalStates, Request, Seen, Sharing};
+
+/// Checks every record of `finals`.
+pub fn check(by_key: &BTreeMap<&str, Vec<&Call>>, finals: &FinalStates) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (key, seen_by_node) in &finals.records {
+        let calls = by_key.get(key.as_str()).map_or(&[][..], Vec::as_slice);
+        let is_contended = calls.iter().any(|call| call.sharing == Sharing::Contended);
+        for (node, seen) in seen_by_node.iter().enumerate() {
+            let fault = if is_contended { contended(calls, seen) } else { owned(calls, seen) };
+            if let Some(fault) = fault {
+                violations.push(on_record(Guarantee::G1, node, key, fault, calls));
+            }
+        }
+        violations.extend(unknown_ops(key, calls, finals));
+    }
+    violations
+}
+
+/// What is wrong with `seen` of a record with one owner: it must be the last promised write, or a later one that may
+/// have been made.
+fn owned(calls: &[&Call], seen: &Seen) -> Option<String> {
+    let last = calls.iter().rposition(|call| call.acknowledged().is_some());
+    let later = calls.get(last.map_or(0, |last| last + 1)..).unwrap_or_default();
+    let mut allowed = later.iter().filter(|call| call.is_uncertain());
+    if allowed.any(|call| call.explains(seen)) {
+        return None;
+    }
+    match last.and_then(|last| calls.get(last)) {
+        Some(promised) if promised.explains(seen) => None,
+        Some(promised) => {
+            let (request, answer) = (&promised.request, &promised.answer);
+            Some(format!("{seen:?}, but the last acknowledged write is {request:?} with {answer:?}"))
+        }
+        None if *seen == Seen::Missing => None,
+        None => Some(format!("{seen:?}, but no write of it was acknowledged or left open")),
+    }
+}
+
+/// What is wrong with `seen` of a record that many write: it must come from one of the writes, and must be there if
+/// one was promised and nobody deleted.
+fn contended(calls: &[&Call], seen: &Seen) -> Option<String> {
+    let mut made = calls.iter().filter(|call| call.acknowledged().is_some() || call.is_uncertain());
+    let is_promised = calls.iter().any(|call| call.acknowledged().is_some());
+    let is_explained = match seen {
+        Seen::Missing => !is_promised,
+        Seen::Value { .. } | Seen::Deleted => made.any(|call| call.explains(seen)),
+        Seen::Unknown { .. } => false,
+    };
+    if is_explained {
+        return None;
+    }
+    let writes = calls.iter().filter(|call| call.request != Request::Read).count();
+    Some(format!("{seen:?}, which none of the {writes} writes explains"))
+}
+
+/// Promised ops of a contended record that a node has never seen.
+fn unknown_ops(key: &str, calls: &[&Call], finals: &FinalStates) -> Vec<Violation> {
+    let promised = calls.iter().filter_map(|call| call.acknowledged());
+    let mut violations = Vec::new();
+    for dot in promised {
+        let nodes = finals.known_ops.get(dot).map_or(&[][..], Vec::as_slice);
+        for (node, _) in nodes.iter().enumerate().filter(|(_, is_known)| !**is_known) {
+            let seen = format!("the acknowledged op {dot} is not known");
+            violations.push(on_record(Guarantee::G1, node, key, seen, calls));
+        }
+    }
+    violations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::sample::*;
+    use crate::history::Answer;
+
+    const LOST: [(Guarantee, Option<usize>); 3] =
+        [(Guarantee::G1, Some(0)), (Guarantee::G1, Some(1)), (Guarantee::G1, Some(2))];
+
+    #[test]
+    fn a_kept_write_is_kept() {
+        let calls = [put("a", acknowledged(1)), put("b", acknowledged(2)), put("c", refused())];
+        assert_eq!(found(&calls, all(&value("b", 2))), []);
+    }
+
+    #[test]
+    fn a_write_that_one_node_lacks_is_lost() {
+        let calls = [put("a", acknowledged(1)), put("b", acknowledged(2))];
+        let seen = [value("b", 2), value("b", 2), value("a", 1)];
+        assert_eq!(found(&calls, seen), [(Guarantee::G1, Some(2))]);
+        let seen = [value("b", 2), Seen::Missing, value("b", 2)];
+        assert_eq!(found(&calls, seen), [(Guarantee::G1, Some(1))]);
+        let seen = [Seen::Deleted, value("b", 2), value("b", 2)];
+        assert_eq!(found(&calls, seen), [(Guarantee::G1, Some(0))]);
+    }
+
+    #[test]
+    fn the_content_under_another_op_is_another_write() {
+        let calls = [put("a", acknowledged(1))];
+        assert_eq!(found(&calls, all(&value("a", 9))), LOST);
+    }
+
+    #[test]
+    fn a_later_write_that_was_not_promised_may_be_there_and_may_not() {
+        for open in [not_promised(2), Answer::Cut, Answer::TimedOut] {
+            let calls = [put("a", acknowledged(1)), put("b", open)];
+            assert_eq!(found(&calls, all(&value("a", 1))), []);
+            assert_eq!(found(&calls, all(&value("b", 2))), []);
+            assert_eq!(found(&calls, all(&Seen::Missing)), LOST);
+        }
+    }
+
+    #[test]
+    fn an_earlier_write_that_was_not_promised_is_replaced() {
+        let calls = [put("a", not_promised(1)), put("b", acknowledged(2))];
+        assert_eq!(found(&calls, all(&value("b", 2))), []);
+        assert_eq!(found(&calls, all(&value("a", 1))), LOST);
+    }
+
+    #[test]
+    fn a_write_that_was_refused_or_never_sent_is_not_there() {
+        for nothing in [refused(), Answer::Unreached] {
+            let calls = [put("a", nothing)];
+            assert_eq!(found(&calls, all(&Seen::Missing)), []);
+            assert_eq!(found(&calls, all(&value("a", 1))), LOST);
+        }
+    }
+
+    #[test]
+    fn an_acknowledged_delete_is_a_write_like_others() {
+        let calls = [put("a", acknowledged(1)), delete(acknowledged(2)), put("b", acknowledged(3))];
+        assert_eq!(found(&calls, all(&value("b", 3))), []);
+        assert_eq!(found(&calls, all(&Seen::Deleted)), LOST);
+    }
+
+    #[test]
+    fn of_a_contended_record_any_write_may_win_but_one_must() {
+        let calls = [shared(put("a", acknowledged(1))), shared(put("b", acknowledged(2)))];
+        assert_eq!(found(&calls, all(&value("a", 1))), []);
+        assert_eq!(found(&calls, all(&value("b", 2))), []);
+        assert_eq!(found(&calls, all(&value("z", 3))), LOST);
+        assert_eq!(found(&calls, all(&Seen::Missing)), LOST);
+        assert_eq!(found(&calls, all(&Seen::Deleted)), LOST);
+    }
+
+    #[test]
+    fn an_op_of_a_contended_record_that_a_node_never_saw_is_lost() {
+        let calls = [shared(put("a", acknowledged(1))), shared(put("b", acknowledged(2)))];
+        let mut finals = FinalStates::default();
+        finals.records.insert("k".to_owned(), all(&value("b", 2)).to_vec());
+        finals.known_ops.insert(dot(1), vec![true, true, true]);
+        assert_eq!(found_in(&calls, &finals), []);
+        finals.known_ops.insert(dot(1), vec![true, false, true]);
+        assert_eq!(found_in(&calls, &finals), [(Guarantee::G1, Some(1))]);
+    }
+
+    #[test]
+    fn a_node_that_does_not_answer_has_not_kept_anything() {
+        let calls = [put("a", acknowledged(1))];
+        let unknown = Seen::Unknown { what: "500".to_owned() };
+        assert_eq!(found(&calls, all(&unknown)), LOST);
+    }
+}
