@@ -23,7 +23,7 @@ use federation_core::port::store::{
 use federation_core::time::DurationMs;
 
 use crate::disk::Disk;
-use crate::index::{Index, IndexOpener};
+use crate::index::{Index, IndexError, IndexOpener};
 use crate::log::{AppendError, GroupBuilder, Log, LogReader, Spare};
 use crate::metrics::Metrics;
 use crate::read::Reads;
@@ -45,7 +45,7 @@ pub struct Engine<D: Disk, O: IndexOpener> {
     health: Health,
     last_session: u64,
     has_ghosts: bool,
-    /// Where the index stands, and where the log stood after the last checkpoint.
+    /// Where the index stands, and up to where it was made durable by the last checkpoint.
     indexed_to: u64,
     checkpointed_to: u64,
 }
@@ -186,6 +186,25 @@ impl Answer {
     }
 }
 
+/// A checkpoint under way: what is in the index is to be made durable, on any thread but one at a time.
+pub(crate) struct Checkpoint<D: Disk, I> {
+    shared: Arc<Shared<D, I>>,
+    indexed_to: u64,
+}
+
+/// What a flush of the index came to.
+pub(crate) struct Flushed {
+    indexed_to: u64,
+    result: Result<(), IndexError>,
+}
+
+impl<D: Disk, I: Index> Checkpoint<D, I> {
+    /// Flushes the index.
+    pub(crate) fn flush(&self) -> Flushed {
+        Flushed { indexed_to: self.indexed_to, result: self.shared.index.checkpoint() }
+    }
+}
+
 impl<D: Disk, O: IndexOpener> Engine<D, O> {
     /// Reads, from any thread, while this engine writes.
     pub fn reads(&self) -> Reads<D, O::Index> {
@@ -219,15 +238,13 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
 
     /// Commits the submissions as one group and returns the answers, to be given in order.
     pub fn step(&mut self, submissions: Vec<Submission>) -> Vec<Answer> {
-        let mut answers = self.write(submissions);
-        if self.log.end().saturating_sub(self.checkpointed_to) >= self.options.checkpoint_bytes
-            && self.health == Health::Writable
-        {
-            // A failure has poisoned the store, and what was answered before it is durable all the same.
-            let _ = self.checkpoint();
-        }
-        answers.shrink_to_fit();
-        answers
+        self.write(submissions)
+    }
+
+    /// Whether so much was written since the last checkpoint that it is time for one.
+    pub fn wants_checkpoint(&self) -> bool {
+        self.health == Health::Writable
+            && self.indexed_to.saturating_sub(self.checkpointed_to) >= self.options.checkpoint_bytes
     }
 
     /// Makes the index durable up to here and says so in the log. Does nothing if nothing was written since the last.
@@ -236,19 +253,37 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
     /// [`StoreError::ReadOnly`] if the store is or thereby gets poisoned, [`StoreError::DiskFull`] if only the
     /// record in the log found no room.
     pub fn checkpoint(&mut self) -> Result<(), StoreError> {
+        match self.begin_checkpoint()? {
+            Some(checkpoint) => {
+                let flushed = checkpoint.flush();
+                self.end_checkpoint(flushed)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A checkpoint of what is in the index now; none if that is durable already. The index goes on taking batches
+    /// while the checkpoint is flushed: it then holds more than is claimed, never less.
+    pub(crate) fn begin_checkpoint(&self) -> Result<Option<Checkpoint<D, O::Index>>, StoreError> {
         if self.health == Health::Poisoned {
             return Err(StoreError::ReadOnly);
         }
-        if self.log.end() == self.checkpointed_to {
-            return Ok(());
-        }
-        if let Err(error) = self.shared.index.checkpoint() {
+        let is_due = self.indexed_to != self.checkpointed_to;
+        Ok(is_due.then(|| Checkpoint { shared: Arc::clone(&self.shared), indexed_to: self.indexed_to }))
+    }
+
+    /// Says in the log what a flush has made durable.
+    pub(crate) fn end_checkpoint(&mut self, flushed: Flushed) -> Result<(), StoreError> {
+        if let Err(error) = flushed.result {
             return Err(self.poison("checkpoint of the index", &error));
         }
+        if self.health == Health::Poisoned {
+            return Err(StoreError::ReadOnly);
+        }
         self.builder.clear();
-        self.builder.push(crate::log::RecordKind::Checkpoint, &[&encode_checkpoint(self.indexed_to)]);
+        self.builder.push(crate::log::RecordKind::Checkpoint, &[&encode_checkpoint(flushed.indexed_to)]);
         self.append()?;
-        self.checkpointed_to = self.log.end();
+        self.checkpointed_to = flushed.indexed_to;
         self.shared.metrics.checkpoints.add(1);
         self.publish();
         Ok(())

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use federation_core::id::{Kind, RecordId, RecordKey};
 use federation_core::port::store::{
@@ -15,9 +15,9 @@ use federation_core::port::store::{
 };
 
 use crate::disk::{Disk, RealDisk};
-use crate::engine::{Engine, OpenReport, Setup, Submission};
+use crate::engine::{Checkpoint, Engine, Flushed, OpenReport, Setup, Submission};
 use crate::error::OpenError;
-use crate::index::{IndexOpener, SledIndexes};
+use crate::index::{Index, IndexOpener, SledIndexes};
 use crate::log::Spare;
 use crate::metrics::Metrics;
 use crate::read::Reads;
@@ -59,6 +59,8 @@ where
         let (to_writer, submissions) = sync_channel(options.queue_requests_max);
         let (to_readers, jobs) = sync_channel::<Job>(options.queue_requests_max);
         let (to_spare, spare_wanted) = sync_channel(1);
+        let (to_flush, flush_wanted) = sync_channel::<Checkpoint<D, O::Index>>(1);
+        let (to_writer_flushed, flushed) = sync_channel(1);
         let reads = engine.reads();
         let spare = engine.spare();
         let mut handle = Self {
@@ -70,6 +72,12 @@ where
             others: Vec::new(),
         };
         handle.others.push(start("store-spare", move || prepare_spares(&spare, &spare_wanted))?);
+        handle.others.push(start("store-flush", move || {
+            while let Ok(checkpoint) = flush_wanted.recv() {
+                // The writer is gone: then nobody is to say what was flushed.
+                let _ = to_writer_flushed.send(checkpoint.flush());
+            }
+        })?);
         let jobs = Arc::new(Mutex::new(jobs));
         let poisoned = engine.reads();
         for _ in 0..options.reader_threads.max(1) {
@@ -77,7 +85,8 @@ where
             handle.others.push(start("store-read", move || run_jobs(&jobs, &failure))?);
         }
         let writer = move || {
-            let run = AssertUnwindSafe(|| write(engine, &submissions, &to_spare));
+            let helpers = Helpers { to_spare, to_flush, flushed, begun: Instant::now(), is_flushing: false };
+            let run = AssertUnwindSafe(|| write(engine, &submissions, helpers));
             catch_unwind(run).unwrap_or_else(|_| {
                 poisoned.poison();
                 failure.tell("the store's writer");
@@ -219,23 +228,58 @@ impl<T: Send + 'static> Drop for Settles<T> {
     }
 }
 
+/// The writer's helpers: one makes segments ahead of their use, one flushes the index. Neither holds a group up.
+struct Helpers<D: Disk, I> {
+    to_spare: SyncSender<u64>,
+    to_flush: SyncSender<Checkpoint<D, I>>,
+    flushed: Receiver<Flushed>,
+    /// When the last checkpoint was begun, and whether it is under way.
+    begun: Instant,
+    is_flushing: bool,
+}
+
+impl<D: Disk, I: Index> Helpers<D, I> {
+    /// Says in the log what was flushed meanwhile, and begins a checkpoint when it is time.
+    fn tend<O: IndexOpener<Index = I>>(&mut self, engine: &mut Engine<D, O>) {
+        if let Some(bytes) = engine.wants_spare() {
+            // Full means that it is being made; one that is there already is not made again.
+            let _ = self.to_spare.try_send(bytes);
+        }
+        if let Ok(flushed) = self.flushed.try_recv() {
+            self.is_flushing = false;
+            // What goes wrong is in the snapshot's health, and in the log.
+            let _ = engine.end_checkpoint(flushed);
+        }
+        let is_time = self.begun.elapsed() >= engine.options().checkpoint_interval.to_std();
+        if !self.is_flushing && (is_time || engine.wants_checkpoint()) {
+            self.begun = Instant::now();
+            if let Ok(Some(checkpoint)) = engine.begin_checkpoint() {
+                self.is_flushing = self.to_flush.try_send(checkpoint).is_ok();
+            }
+        }
+    }
+
+    /// Waits for the checkpoint under way: two at once are not allowed.
+    fn settle(&mut self) {
+        if std::mem::take(&mut self.is_flushing) {
+            // Not worth a record: the one at the close claims more.
+            let _ = self.flushed.recv();
+        }
+    }
+}
+
 /// The writer's loop: takes what is there into one group, commits it, answers; checkpoints when it is time.
 fn write<D: Disk, O: IndexOpener>(
     mut engine: Engine<D, O>,
     submissions: &Receiver<Submission>,
-    to_spare: &SyncSender<u64>,
+    mut helpers: Helpers<D, O::Index>,
 ) -> Result<(), StoreError> {
-    let interval = engine.options().checkpoint_interval.to_std();
-    let mut checkpointed = Instant::now();
     let mut carried: Option<Submission> = None;
     loop {
-        if let Some(bytes) = engine.wants_spare() {
-            // Full means that it is being made; one that is there already is not made again.
-            let _ = to_spare.try_send(bytes);
-        }
+        helpers.tend(&mut engine);
         let first = match carried.take() {
             Some(first) => Ok(first),
-            None => submissions.recv_timeout(interval.saturating_sub(checkpointed.elapsed())),
+            None => submissions.recv_timeout(TEND_INTERVAL),
         };
         match first {
             Ok(first) => {
@@ -246,15 +290,16 @@ fn write<D: Disk, O: IndexOpener>(
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return engine.checkpoint(),
-        }
-        if checkpointed.elapsed() >= interval {
-            // What goes wrong is in the snapshot's health, and in the log.
-            let _ = engine.checkpoint();
-            checkpointed = Instant::now();
+            Err(RecvTimeoutError::Disconnected) => {
+                helpers.settle();
+                return engine.checkpoint();
+            }
         }
     }
 }
+
+/// How often an idle writer looks after its helpers.
+const TEND_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A group: `first` and what waits behind it, up to the limits of a group; and the one that was too much.
 fn gather(first: Submission, submissions: &Receiver<Submission>) -> (Vec<Submission>, Option<Submission>) {

@@ -19,7 +19,8 @@ pub trait Index: Send + Sync + 'static {
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Entry>, IndexError>;
     /// Applies the batch. Not durable before [`Index::checkpoint`].
     fn apply(&self, batch: Batch) -> Result<(), IndexError>;
-    /// Makes all that was applied durable. Called from one thread.
+    /// Makes all that was applied before the call durable. Called by one thread at a time, while others go on
+    /// applying.
     fn checkpoint(&self) -> Result<(), IndexError>;
 }
 

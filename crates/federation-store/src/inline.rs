@@ -81,7 +81,15 @@ impl<D: Disk, O: IndexOpener> InlineStore<D, O> {
                 group.extend(queue.waiting.pop_front());
             }
         }
-        let answers = self.engine().step(group);
+        let answers = {
+            let mut engine = self.engine();
+            let answers = engine.step(group);
+            if engine.wants_checkpoint() {
+                // A failure has poisoned the store, and what was answered before it is durable all the same.
+                let _ = engine.checkpoint();
+            }
+            answers
+        };
         self.queue().is_stepping = false;
         for answer in answers {
             answer.give();

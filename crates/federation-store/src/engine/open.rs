@@ -94,7 +94,7 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
             engine.shared.metrics.rebuilds.add(u64::from(!is_new));
             engine.checkpoint().map_err(refused)?;
         }
-        engine.checkpointed_to = engine.log.end();
+        engine.checkpointed_to = engine.indexed_to;
         let report = OpenReport {
             store: engine.state.memory.facts.store.unwrap_or(StoreId { created_ms: 0, random: 0 }),
             is_new,
