@@ -37,11 +37,11 @@ macro_rules! settings {
             &[$(Setting { key: stringify!($name), default: $default, about: $about }),+];
 
         /// The defaults as literals, by name.
-        pub(super) mod defaults {
+        pub mod defaults {
             $(
+                #[doc = concat!("The default of `", stringify!($name), "`.")]
                 #[expect(non_upper_case_globals, reason = "named like the setting, by the table")]
-                #[allow(dead_code, reason = "a default in angle brackets is worked out, not read")]
-                pub(crate) const $name: &str = $default;
+                pub const $name: &str = $default;
             )+
         }
 
