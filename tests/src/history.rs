@@ -1,6 +1,7 @@
 //! What clients asked, when, and what they were told: the record that the checkers hold the nodes against.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use federation_wire::api::DotText;
 use serde::{Deserialize, Serialize};
@@ -175,6 +176,43 @@ impl Call {
             }
             (None, Seen::Deleted) => self.request == Request::Delete,
             _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create { content } => write!(f, "create {content:?}"),
+            Self::Update { content } => write!(f, "update {content:?}"),
+            Self::Delete => f.write_str("delete"),
+            Self::Read => f.write_str("read"),
+        }
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Acknowledged { dot } => write!(f, "acknowledged as {dot}"),
+            Self::NotPromised { dot, reason } => write!(f, "not promised ({reason}) as {dot}"),
+            Self::Refused { status, slug } => write!(f, "refused: {status} {slug}"),
+            Self::Unreached => f.write_str("no connection"),
+            Self::Cut => f.write_str("cut off"),
+            Self::TimedOut => f.write_str("no answer in time"),
+            Self::Read { seen } => write!(f, "{seen}"),
+            Self::Undocumented { status, body } => write!(f, "undocumented: {status} {body:?}"),
+        }
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value { content, dot } => write!(f, "{content:?} of {dot}"),
+            Self::Deleted => f.write_str("deleted"),
+            Self::Missing => f.write_str("missing"),
+            Self::Unknown { what } => write!(f, "unknown: {what}"),
         }
     }
 }

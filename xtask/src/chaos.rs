@@ -21,9 +21,9 @@ pub(crate) fn run(repository: &Repository, args: &[String]) -> Result<()> {
     // The whole workspace is selected, so that features, and with them what is built, are those of the tests.
     build.args(["build", "--workspace", "--bin", "federationd", "--bin", "chaos", "--profile", &profile]);
     build.arg("--message-format=json-render-diagnostics");
-    let built = executables(&mut build)?;
+    let binaries = executables(&mut build)?;
     let path_of = |name: &str| {
-        let path = built.iter().find(|(built, _)| built == name).map(|(_, path)| path);
+        let path = binaries.iter().find(|(binary, _)| binary == name).map(|(_, path)| path);
         path.with_context(|| format!("cargo did not say where it put {name}"))
     };
     let mut chaos = Command::new(path_of("chaos")?);

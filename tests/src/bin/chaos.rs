@@ -15,6 +15,7 @@ use federation_tests::chaos::options::Options;
 use federation_tests::chaos::report::{CycleReport, Report};
 use federation_tests::chaos::rig::Rig;
 use federation_tests::chaos::schedule::Schedule;
+use federation_tests::history::Call;
 use indicatif::{ProgressBar, ProgressStyle};
 
 fn main() -> ExitCode {
@@ -50,7 +51,7 @@ async fn run(options: &Options) -> Result<bool> {
     let calls = tokio::select! {
         biased;
         () = stop.requested() => {
-            report.failures.push("interrupted before the nodes were ready".to_owned());
+            report.interrupted = true;
             Vec::new()
         }
         rig = Rig::start(&program, work.path().to_owned(), &schedule) => {
@@ -60,7 +61,7 @@ async fn run(options: &Options) -> Result<bool> {
     report.took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     save_history(&dir, &calls)?;
     report.save(&dir)?;
-    if !report.is_passed() {
+    if !report.is_passed() && !report.interrupted {
         println!("the nodes' logs and data: {}", work.keep().display());
     }
     print!("{}", report.summary());
@@ -75,18 +76,23 @@ async fn play(
     report: &mut Report,
     stop: &mut Stop,
     limit: Duration,
-) -> Vec<federation_tests::history::Call> {
+) -> Vec<Call> {
     let mut campaign = Campaign::new(rig.urls(), schedule);
     let progress = Progress::new(schedule.cycles.len());
     let seen = |cycle: &CycleReport| progress.cycle(cycle);
     let failure = tokio::select! {
         biased;
-        () = stop.requested() => Some("interrupted".to_owned()),
+        () = stop.requested() => {
+            report.interrupted = true;
+            None
+        }
         () = tokio::time::sleep(limit) => Some(format!("not done within {} s", limit.as_secs())),
-        played = campaign.play(&mut rig, schedule, report, seen) => played.err().map(|error| format!("{error:#}")),
+        played = campaign.play(&mut rig, schedule, report, seen) => {
+            played.err().map(|error| format!("{error:#}"))
+        }
     };
     progress.end();
-    if failure.is_none() {
+    if failure.is_none() && !report.interrupted {
         if let Err(error) = rig.stop().await {
             report.failures.push(format!("at the end: {error:#}"));
         }
@@ -112,11 +118,12 @@ fn empty_report(options: &Options, schedule: &Schedule) -> Report {
         classes: BTreeMap::new(),
         violations: Vec::new(),
         failures: Vec::new(),
+        interrupted: false,
     }
 }
 
 /// One call per line.
-fn save_history(dir: &Path, calls: &[federation_tests::history::Call]) -> Result<()> {
+fn save_history(dir: &Path, calls: &[Call]) -> Result<()> {
     let mut text = String::new();
     for call in calls {
         text += &serde_json::to_string(call)?;

@@ -212,13 +212,13 @@ fn read_failure(error: &SupervisorError) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::{HeaderValue, RETRY_AFTER};
+
     use super::*;
 
     fn answer(status: u16, body: &str) -> supervisor::Answer {
-        let (url, headers) = (String::new(), Default::default());
-        let mut answer = supervisor::Answer { url, status, headers, body: body.to_owned().into() };
-        answer.headers.insert("retry-after", 1_u16.into());
-        answer
+        let headers = [(RETRY_AFTER, HeaderValue::from(1))].into_iter().collect();
+        supervisor::Answer { url: String::new(), status, headers, body: body.to_owned().into() }
     }
 
     #[test]

@@ -48,12 +48,12 @@ pub struct Options {
 }
 
 /// Cycles of each class and writes of each cycle, with and without `--quick`.
-const QUICK: (u16, u32) = (5, 300);
+const QUICK: (u16, u32) = (9, 300);
 const FULL: (u16, u32) = (20, 2_000);
 /// How long `--quick` may take, all in all.
 const QUICK_LIMIT: Duration = Duration::from_secs(110);
 /// How long one cycle may take otherwise.
-const CYCLE_LIMIT: Duration = Duration::from_secs(60);
+const CYCLE_LIMIT: Duration = Duration::from_mins(1);
 
 impl Options {
     /// The schedule to play.
@@ -82,25 +82,23 @@ impl Options {
 
     /// The command that plays this schedule again.
     pub fn command(&self, schedule: &Schedule) -> String {
-        let mut command = "cargo xtask chaos".to_owned();
+        let mut words = vec!["cargo xtask chaos".to_owned()];
         if self.quick {
-            command += " --quick";
+            words.push("--quick".to_owned());
         }
         if let Some(path) = &self.schedule {
-            return format!("{command} --schedule {}", path.display());
+            words.push(format!("--schedule {}", path.display()));
+            return words.join(" ");
         }
-        command += &format!(" --nodes {}", self.nodes);
-        if let Some(writes) = self.writes {
-            command += &format!(" --writes {writes}");
-        }
-        if let Some(cycles) = self.cycles {
-            command += &format!(" --cycles {cycles}");
-        }
+        words.push(format!("--nodes {}", self.nodes));
+        words.extend(self.writes.map(|writes| format!("--writes {writes}")));
+        words.extend(self.cycles.map(|cycles| format!("--cycles {cycles}")));
         if !self.fault.is_empty() {
             let classes: Vec<_> = self.fault.iter().map(|class| class.slug()).collect();
-            command += &format!(" --fault {}", classes.join(","));
+            words.push(format!("--fault {}", classes.join(",")));
         }
-        command + &format!(" --seed {}", schedule.seed)
+        words.push(format!("--seed {}", schedule.seed));
+        words.join(" ")
     }
 
     /// How long the campaign may take.

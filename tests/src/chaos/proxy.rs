@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -125,38 +125,46 @@ async fn accept(
 
 /// Carries one connection until one side ends it or the link resets it.
 async fn carry(
-    dialling: TcpStream,
+    mut dialling: TcpStream,
     target: SocketAddr,
     mut mode: watch::Receiver<LinkMode>,
     counters: Arc<Counters>,
 ) {
-    // Dropped with this, a socket sends a reset in place of an orderly end.
-    let _ = dialling.set_zero_linger();
     if *mode.borrow_and_update() == LinkMode::Reset {
         counters.resets.fetch_add(1, Ordering::Relaxed);
-        return;
+        return reset_at_end(&dialling);
     }
-    let Ok(dialled) = TcpStream::connect(target).await else { return };
-    let _ = (dialled.set_zero_linger(), dialled.set_nodelay(true), dialling.set_nodelay(true));
-    let (from_dialling, to_dialling) = dialling.into_split();
-    let (from_dialled, to_dialled) = dialled.into_split();
+    let Ok(mut dialled) = TcpStream::connect(target).await else { return reset_at_end(&dialling) };
+    let _ = (dialled.set_nodelay(true), dialling.set_nodelay(true));
     let mut reset_by = mode.clone();
-    tokio::select! {
-        biased;
-        reset = reset_by.wait_for(|mode| *mode == LinkMode::Reset) => {
-            if reset.is_ok() {
-                counters.resets.fetch_add(1, Ordering::Relaxed);
-            }
+    // Borrowed halves: owned ones would end their direction in order when they are dropped.
+    let is_reset = {
+        let (from_dialling, to_dialling) = dialling.split();
+        let (from_dialled, to_dialled) = dialled.split();
+        tokio::select! {
+            biased;
+            reset = reset_by.wait_for(|mode| *mode == LinkMode::Reset) => reset.is_ok(),
+            () = pump(from_dialling, to_dialled, Direction::Request, mode.clone(), &counters) => false,
+            () = pump(from_dialled, to_dialling, Direction::Answer, mode, &counters) => false,
         }
-        () = pump(from_dialling, to_dialled, Direction::Request, mode.clone(), &counters) => {}
-        () = pump(from_dialled, to_dialling, Direction::Answer, mode, &counters) => {}
+    };
+    if is_reset {
+        counters.resets.fetch_add(1, Ordering::Relaxed);
+        reset_at_end(&dialling);
+        reset_at_end(&dialled);
     }
+}
+
+/// Makes a socket send a reset in place of an orderly end when it is dropped.
+fn reset_at_end(stream: &TcpStream) {
+    // If it cannot, it ends in order: the other side sees its end all the same.
+    let _ = stream.set_zero_linger();
 }
 
 /// Carries one direction until it ends.
 async fn pump(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
     direction: Direction,
     mut mode: watch::Receiver<LinkMode>,
     counters: &Counters,

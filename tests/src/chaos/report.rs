@@ -36,8 +36,10 @@ pub struct Report {
     pub classes: BTreeMap<FaultClass, ClassSummary>,
     /// What was violated at the very end, when everything was read once more.
     pub violations: Vec<Violation>,
-    /// What else failed: a class that was not reached, a node that did not start, an interruption.
+    /// What else failed: a class that was not reached, a node that did not start.
     pub failures: Vec<String>,
+    /// Whether it was interrupted: it then says nothing about what it did not come to.
+    pub interrupted: bool,
 }
 
 /// One fault and what came of it.
@@ -222,11 +224,15 @@ impl Report {
 
     /// Whether nothing was violated, nothing failed, and every class reached what it is meant to.
     pub fn is_passed(&self) -> bool {
-        self.failures.is_empty() && self.all_violations().next().is_none()
+        !self.interrupted && self.failures.is_empty() && self.all_violations().next().is_none()
     }
 
     /// Adds what each class did not reach to the failures.
     pub fn hold_against_coverage(&mut self) {
+        if self.all_violations().next().is_some() {
+            // It ended early: that is enough to say.
+            return;
+        }
         let unreached: Vec<String> = self
             .classes
             .iter()
@@ -294,8 +300,14 @@ impl Report {
             writeln!(out, "  violations    {}", summary.violations)?;
         }
         writeln!(out)?;
+        let mut told = None;
         for violation in self.all_violations().take(VIOLATIONS_SHOWN) {
             write_violation(violation, out)?;
+            // The same record at another node has the same calls.
+            if told != violation.key.as_deref() {
+                write_calls(&violation.calls, out)?;
+                told = violation.key.as_deref();
+            }
         }
         let hidden = self.all_violations().count().saturating_sub(VIOLATIONS_SHOWN);
         if hidden > 0 {
@@ -303,6 +315,9 @@ impl Report {
         }
         for failure in &self.failures {
             writeln!(out, "FAILED {failure}")?;
+        }
+        if self.interrupted {
+            writeln!(out, "interrupted")?;
         }
         let checked = self.cycles.iter().map(|cycle| cycle.records_checked).sum::<usize>();
         let verdict = if self.is_passed() { "passed" } else { "FAILED" };
@@ -319,7 +334,7 @@ impl Report {
 const VIOLATIONS_SHOWN: usize = 10;
 
 fn write_violation(violation: &Violation, out: &mut String) -> std::fmt::Result {
-    let Violation { guarantee, node, key, seen, calls } = violation;
+    let Violation { guarantee, node, key, seen, .. } = violation;
     write!(out, "{guarantee:?} is violated")?;
     if let Some(node) = node {
         write!(out, " at node-{}", node + 1)?;
@@ -327,12 +342,15 @@ fn write_violation(violation: &Violation, out: &mut String) -> std::fmt::Result 
     if let Some(key) = key {
         write!(out, ", record {key}")?;
     }
-    writeln!(out, ": {seen}")?;
+    writeln!(out, ": {seen}")
+}
+
+fn write_calls(calls: &[Call], out: &mut String) -> std::fmt::Result {
     for call in calls {
         let Call { client, node, request, begin_us, end_us, answer, .. } = call;
         writeln!(
             out,
-            "    {begin_us:>10} to {end_us:>10} us  client {client} at node-{}  {request:?}  ->  {answer:?}",
+            "    {begin_us:>10} to {end_us:>10} us  client {client} at node-{}: {request}: {answer}",
             node + 1
         )?;
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use federation_daemon::supervisor::{Mesh, MeshLogs, MeshSpec, SupervisorError};
+use federation_daemon::supervisor::{Mesh, MeshLogs, MeshNode, MeshSpec, SupervisorError};
 
 use crate::chaos::proxy::{LinkCounts, LinkMode, Proxy};
 use crate::chaos::schedule::{Cut, Schedule, links};
@@ -49,7 +49,7 @@ impl Rig {
 
     /// The base of each node's client URLs.
     pub fn urls(&self) -> Vec<String> {
-        self.mesh.nodes().iter().map(|node| node.url()).collect()
+        self.mesh.nodes().iter().map(MeshNode::url).collect()
     }
 
     /// Kills a node (SIGKILL) and waits until it is gone.

@@ -230,8 +230,7 @@ impl OwnRecord {
             }
             // Nothing is there, and nothing under way: a create that never reached its node.
             Answer::Unreached if self.settled.is_none() && kind == RequestKind::Create => Fate::Left,
-            Answer::Unreached => Fate::Kept,
-            Answer::Refused { status: 409 | 410 | 503, .. } => Fate::Kept,
+            Answer::Unreached | Answer::Refused { status: 409 | 410 | 503, .. } => Fate::Kept,
             Answer::Refused { .. }
             | Answer::Cut
             | Answer::TimedOut

@@ -36,10 +36,10 @@ fn owned(calls: &[&Call], seen: &Seen) -> Option<String> {
         Some(promised) if promised.explains(seen) => None,
         Some(promised) => {
             let (request, answer) = (&promised.request, &promised.answer);
-            Some(format!("{seen:?}, but the last acknowledged write is {request:?} with {answer:?}"))
+            Some(format!("{seen}, but the last acknowledged write is {request}, {answer}"))
         }
         None if *seen == Seen::Missing => None,
-        None => Some(format!("{seen:?}, but no write of it was acknowledged or left open")),
+        None => Some(format!("{seen}, but no write of it was acknowledged or left open")),
     }
 }
 
@@ -57,7 +57,7 @@ fn contended(calls: &[&Call], seen: &Seen) -> Option<String> {
         return None;
     }
     let writes = calls.iter().filter(|call| call.request != Request::Read).count();
-    Some(format!("{seen:?}, which none of the {writes} writes explains"))
+    Some(format!("{seen}, which none of the {writes} writes explains"))
 }
 
 /// Promised ops of a contended record that a node has never seen.
@@ -86,67 +86,67 @@ mod tests {
     #[test]
     fn a_kept_write_is_kept() {
         let calls = [put("a", acknowledged(1)), put("b", acknowledged(2)), put("c", refused())];
-        assert_eq!(found(&calls, all(&value("b", 2))), []);
+        assert_eq!(found(&calls, &all(&value("b", 2))), []);
     }
 
     #[test]
     fn a_write_that_one_node_lacks_is_lost() {
         let calls = [put("a", acknowledged(1)), put("b", acknowledged(2))];
         let seen = [value("b", 2), value("b", 2), value("a", 1)];
-        assert_eq!(found(&calls, seen), [(Guarantee::G1, Some(2))]);
+        assert_eq!(found(&calls, &seen), [(Guarantee::G1, Some(2))]);
         let seen = [value("b", 2), Seen::Missing, value("b", 2)];
-        assert_eq!(found(&calls, seen), [(Guarantee::G1, Some(1))]);
+        assert_eq!(found(&calls, &seen), [(Guarantee::G1, Some(1))]);
         let seen = [Seen::Deleted, value("b", 2), value("b", 2)];
-        assert_eq!(found(&calls, seen), [(Guarantee::G1, Some(0))]);
+        assert_eq!(found(&calls, &seen), [(Guarantee::G1, Some(0))]);
     }
 
     #[test]
     fn the_content_under_another_op_is_another_write() {
         let calls = [put("a", acknowledged(1))];
-        assert_eq!(found(&calls, all(&value("a", 9))), LOST);
+        assert_eq!(found(&calls, &all(&value("a", 9))), LOST);
     }
 
     #[test]
     fn a_later_write_that_was_not_promised_may_be_there_and_may_not() {
         for open in [not_promised(2), Answer::Cut, Answer::TimedOut] {
             let calls = [put("a", acknowledged(1)), put("b", open)];
-            assert_eq!(found(&calls, all(&value("a", 1))), []);
-            assert_eq!(found(&calls, all(&value("b", 2))), []);
-            assert_eq!(found(&calls, all(&Seen::Missing)), LOST);
+            assert_eq!(found(&calls, &all(&value("a", 1))), []);
+            assert_eq!(found(&calls, &all(&value("b", 2))), []);
+            assert_eq!(found(&calls, &all(&Seen::Missing)), LOST);
         }
     }
 
     #[test]
     fn an_earlier_write_that_was_not_promised_is_replaced() {
         let calls = [put("a", not_promised(1)), put("b", acknowledged(2))];
-        assert_eq!(found(&calls, all(&value("b", 2))), []);
-        assert_eq!(found(&calls, all(&value("a", 1))), LOST);
+        assert_eq!(found(&calls, &all(&value("b", 2))), []);
+        assert_eq!(found(&calls, &all(&value("a", 1))), LOST);
     }
 
     #[test]
     fn a_write_that_was_refused_or_never_sent_is_not_there() {
         for nothing in [refused(), Answer::Unreached] {
             let calls = [put("a", nothing)];
-            assert_eq!(found(&calls, all(&Seen::Missing)), []);
-            assert_eq!(found(&calls, all(&value("a", 1))), LOST);
+            assert_eq!(found(&calls, &all(&Seen::Missing)), []);
+            assert_eq!(found(&calls, &all(&value("a", 1))), LOST);
         }
     }
 
     #[test]
     fn an_acknowledged_delete_is_a_write_like_others() {
         let calls = [put("a", acknowledged(1)), delete(acknowledged(2)), put("b", acknowledged(3))];
-        assert_eq!(found(&calls, all(&value("b", 3))), []);
-        assert_eq!(found(&calls, all(&Seen::Deleted)), LOST);
+        assert_eq!(found(&calls, &all(&value("b", 3))), []);
+        assert_eq!(found(&calls, &all(&Seen::Deleted)), LOST);
     }
 
     #[test]
     fn of_a_contended_record_any_write_may_win_but_one_must() {
         let calls = [shared(put("a", acknowledged(1))), shared(put("b", acknowledged(2)))];
-        assert_eq!(found(&calls, all(&value("a", 1))), []);
-        assert_eq!(found(&calls, all(&value("b", 2))), []);
-        assert_eq!(found(&calls, all(&value("z", 3))), LOST);
-        assert_eq!(found(&calls, all(&Seen::Missing)), LOST);
-        assert_eq!(found(&calls, all(&Seen::Deleted)), LOST);
+        assert_eq!(found(&calls, &all(&value("a", 1))), []);
+        assert_eq!(found(&calls, &all(&value("b", 2))), []);
+        assert_eq!(found(&calls, &all(&value("z", 3))), LOST);
+        assert_eq!(found(&calls, &all(&Seen::Missing)), LOST);
+        assert_eq!(found(&calls, &all(&Seen::Deleted)), LOST);
     }
 
     #[test]
@@ -164,6 +164,6 @@ mod tests {
     fn a_node_that_does_not_answer_has_not_kept_anything() {
         let calls = [put("a", acknowledged(1))];
         let unknown = Seen::Unknown { what: "500".to_owned() };
-        assert_eq!(found(&calls, all(&unknown)), LOST);
+        assert_eq!(found(&calls, &all(&unknown)), LOST);
     }
 }

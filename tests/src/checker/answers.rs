@@ -12,7 +12,7 @@ pub fn check(calls: &[Call]) -> Vec<Violation> {
                 guarantee: Guarantee::G7,
                 node: Some(call.node),
                 key: Some(call.key.clone()),
-                seen: format!("{:?} was answered {status} with {body:?}", call.request),
+                seen: format!("{} was answered {status} with {body:?}", call.request),
                 calls: vec![call.clone()],
             });
         }

@@ -72,7 +72,7 @@ mod tests {
         Settling { backlog_ops, equal_after_ms, hashes: vec![Some("a".to_owned()), Some("b".to_owned())] }
     }
 
-    fn count(settling: &Settling, seen: [Seen; 3]) -> usize {
+    fn count(settling: &Settling, seen: &[Seen; 3]) -> usize {
         let mut finals = FinalStates::default();
         finals.records.insert("k".to_owned(), seen.to_vec());
         check(settling, &finals).len()
@@ -81,20 +81,20 @@ mod tests {
     #[test]
     fn equal_in_time_is_fine_and_late_or_never_is_not() {
         let same = || all(&value("a", 1));
-        assert_eq!(count(&settling(0, Some(5_000)), same()), 0);
-        assert_eq!(count(&settling(0, Some(5_001)), same()), 1);
-        assert_eq!(count(&settling(0, None), same()), 1);
+        assert_eq!(count(&settling(0, Some(5_000)), &same()), 0);
+        assert_eq!(count(&settling(0, Some(5_001)), &same()), 1);
+        assert_eq!(count(&settling(0, None), &same()), 1);
     }
 
     #[test]
     fn a_backlog_gives_time() {
         assert_eq!(settling_limit_ms(10_000), 7_000);
-        assert_eq!(count(&settling(10_000, Some(7_000)), all(&Seen::Deleted)), 0);
-        assert_eq!(count(&settling(10_000, Some(7_001)), all(&Seen::Deleted)), 1);
+        assert_eq!(count(&settling(10_000, Some(7_000)), &all(&Seen::Deleted)), 0);
+        assert_eq!(count(&settling(10_000, Some(7_001)), &all(&Seen::Deleted)), 1);
     }
 
     #[test]
     fn equal_hashes_with_other_answers_are_not_equal() {
-        assert_eq!(count(&settling(0, Some(1)), [value("a", 1), value("a", 1), Seen::Missing]), 1);
+        assert_eq!(count(&settling(0, Some(1)), &[value("a", 1), value("a", 1), Seen::Missing]), 1);
     }
 }

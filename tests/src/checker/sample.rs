@@ -41,7 +41,7 @@ pub(crate) fn value(content: &str, seq: u64) -> Seen {
 }
 
 /// What is found when three nodes show this of the one record of the history.
-pub(crate) fn found(calls: &[Call], seen: [Seen; 3]) -> Vec<(Guarantee, Option<usize>)> {
+pub(crate) fn found(calls: &[Call], seen: &[Seen; 3]) -> Vec<(Guarantee, Option<usize>)> {
     let records = BTreeMap::from([("k".to_owned(), seen.to_vec())]);
     found_in(calls, &FinalStates { records, known_ops: BTreeMap::new() })
 }
