@@ -85,8 +85,9 @@ pub(crate) async fn exchange_on(
     patience: Duration,
 ) -> Result<OpenedAnswer, ExchangeError> {
     let call = async {
-        let (request, mut frames) = start(inner, peer, connection, boot, route, body).await?;
-        next(inner, &request, &mut frames).await?.ok_or(ExchangeError::Invalid)
+        let (request, frames) = start(inner, peer, connection, boot, route, body).await?;
+        let answer = frames.only().await.map_err(ExchangeError::Transport)?;
+        Ok(inner.gate.open_answer(&request, &answer)?)
     };
     tokio::time::timeout(patience, call).await.unwrap_or(Err(ExchangeError::TimedOut))
 }

@@ -56,3 +56,94 @@ where
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use bytes::Bytes;
+    use federation_core::id::{BootId, NodeId};
+    use federation_core::time::WallMs;
+    use federation_wire::frame::{Envelope, FrameKind, Nonce, Route, seal};
+    use federation_wire::identity::PeerUrl;
+    use federation_wire::keys::NodeKey;
+    use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
+
+    use crate::config::PeerEndpoint;
+    use crate::http::client::HttpTransport;
+    use crate::http::server::PeerServer;
+    use crate::transport::{
+        Answer, BoxFuture, FrameSource, Frames, PeerService, Transport as _, TransportError,
+    };
+
+    /// Answers each frame with itself, and ends the answer a moment later, each a little later than the one before.
+    #[derive(Default)]
+    struct Echo(AtomicUsize);
+
+    struct EndsLater {
+        frame: Option<Bytes>,
+        pauses: usize,
+    }
+
+    impl FrameSource for EndsLater {
+        fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, TransportError>>> {
+            let frame = self.frame.take();
+            let pauses = self.pauses;
+            Box::pin(async move {
+                if frame.is_none() {
+                    for _ in 0..pauses {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                frame.map(Ok)
+            })
+        }
+    }
+
+    impl PeerService for Echo {
+        fn call(&self, _: Route, frame: Bytes) -> BoxFuture<'static, Answer> {
+            let pauses = self.0.fetch_add(1, Ordering::Relaxed) % 6;
+            let frames = Some(Frames::new(EndsLater { frame: Some(frame), pauses }));
+            Box::pin(async move { Answer { status: 200, frames, slug: "ok" } })
+        }
+    }
+
+    /// It did not while each answer was dropped after its frame: under load a node lost its peers every few seconds.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_connection_outlives_thousands_of_answers_that_end_after_their_frame() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = PeerUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let server = PeerServer::spawn(listener, Arc::new(Echo::default()));
+        let transport = HttpTransport::new();
+        let id = NodeId::new("b").unwrap();
+        let connection = transport.connect(&PeerEndpoint { id: id.clone(), url }).await.unwrap();
+        let envelope = Envelope {
+            kind: FrameKind::Request,
+            route: Route::Push,
+            sender: NodeId::new("a").unwrap(),
+            sender_boot: BootId(1),
+            recipient: id,
+            recipient_boot: BootId(2),
+            sent_at: WallMs(3),
+            nonce: Nonce(4),
+        };
+        let frame = Bytes::from(seal(&NodeKey::from_seed(&[7; 32]), envelope, b"body"));
+        let mut callers = JoinSet::new();
+        for _ in 0..3 {
+            let (connection, frame) = (Arc::clone(&connection), frame.clone());
+            callers.spawn(async move {
+                for number in 0..15_000 {
+                    let answer = connection.call(Route::Push, frame.clone()).await;
+                    let answer = answer.unwrap_or_else(|error| panic!("call {number}: {error}"));
+                    assert_eq!(answer.only().await.as_ref(), Ok(&frame), "call {number}");
+                }
+            });
+        }
+        callers.join_all().await;
+        drop(connection);
+        transport.shutdown().await;
+        server.shutdown().await;
+    }
+}

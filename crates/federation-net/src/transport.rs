@@ -68,6 +68,25 @@ impl Frames {
     pub async fn next(&mut self) -> Option<Result<Bytes, TransportError>> {
         self.0.next().await
     }
+
+    /// The one frame of an answer that has one, once the answer is at its end. To let go of an answer before would
+    /// reset its stream, and HTTP/2 gives up a connection on which a thousand such streams still get data.
+    ///
+    /// # Errors
+    /// [`TransportError::Malformed`] for none or more than one.
+    pub async fn only(mut self) -> Result<Bytes, TransportError> {
+        let frame = self.next().await.ok_or(TransportError::Malformed)??;
+        match self.next().await {
+            None => Ok(frame),
+            Some(Ok(_)) => Err(TransportError::Malformed),
+            Some(Err(error)) => Err(error),
+        }
+    }
+
+    /// Whether it is known, without waiting, that there is no further frame.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.0.is_at_end()
+    }
 }
 
 impl std::fmt::Debug for Frames {
@@ -80,6 +99,11 @@ impl std::fmt::Debug for Frames {
 pub trait FrameSource: Send {
     /// The next frame; none at the end.
     fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, TransportError>>>;
+
+    /// Whether it is known, without waiting, that there is no further frame.
+    fn is_at_end(&self) -> bool {
+        false
+    }
 }
 
 struct Once(Option<Bytes>);
@@ -88,6 +112,10 @@ impl FrameSource for Once {
     fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, TransportError>>> {
         let frame = self.0.take();
         Box::pin(async move { frame.map(Ok) })
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.0.is_none()
     }
 }
 

@@ -213,10 +213,15 @@ impl Body for AnswerBody {
                 Poll::Ready(None)
             }
             Poll::Ready((frames, Some(frame))) => {
-                self.next = Some(Box::pin(advance(frames)));
+                self.next = (!frames.is_at_end()).then(|| -> NextFrame { Box::pin(advance(frames)) });
                 Poll::Ready(Some(Ok(Frame::data(frame))))
             }
         }
+    }
+
+    /// The end goes out with the last frame wherever it is known by then: the caller waits for it.
+    fn is_end_stream(&self) -> bool {
+        self.next.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
