@@ -88,12 +88,10 @@ impl<D: Disk> Log<D> {
         let list = self.segments.load_full();
         let number = list.last().map_or(1, |last| last.number + 1);
         let needed = (bytes + SEGMENT_HEADER_BYTES as u64).max(self.geometry.segment_bytes(number));
-        let (file, temporary) = match self.spare.take(needed) {
-            Some(spare) => spare,
-            None => {
-                let file = create(&self.disk, NEXT_FILE, needed, self.geometry.reserve_bytes)?;
-                (file, NEXT_FILE.to_owned())
-            }
+        let (file, temporary) = if let Some(spare) = self.spare.take(needed) {
+            spare
+        } else {
+            (create(&self.disk, NEXT_FILE, needed, self.geometry.reserve_bytes)?, NEXT_FILE.to_owned())
         };
         let segment = begin(file, number, self.end, self.geometry.salt).map_err(AppendError::Failed)?;
         self.disk.rename(&temporary, &segment_name(number)).map_err(AppendError::Failed)?;
