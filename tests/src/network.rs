@@ -17,7 +17,9 @@ use federation_net::transport::{
 use federation_wire::frame::Route;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// How long a connection attempt into a cut takes to fail, like a TCP timeout cut short by its caller.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,6 +28,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Network {
     state: Arc<Mutex<State>>,
+    /// Told when a node that was paused goes on.
+    resumed: Arc<Notify>,
+    /// What is under way, whether or not its sender still waits.
+    under_way: TaskTracker,
 }
 
 struct State {
@@ -33,6 +39,8 @@ struct State {
     delay_max: Duration,
     nodes: BTreeMap<NodeId, Attached>,
     cuts: BTreeSet<(NodeId, NodeId)>,
+    paused: BTreeSet<NodeId>,
+    has_panicked: bool,
     drop_answers_percent: u32,
 }
 
@@ -51,8 +59,12 @@ impl Network {
                 delay_max,
                 nodes: BTreeMap::new(),
                 cuts: BTreeSet::new(),
+                paused: BTreeSet::new(),
+                has_panicked: false,
                 drop_answers_percent: 0,
             })),
+            resumed: Arc::default(),
+            under_way: TaskTracker::new(),
         }
     }
 
@@ -80,6 +92,33 @@ impl Network {
     /// Nothing passes from `from` to `to` any more: no request, and no answer.
     pub fn cut(&self, from: &NodeId, to: &NodeId) {
         self.lock().cuts.insert((from.clone(), to.clone()));
+    }
+
+    /// A node stands still: what comes for it waits, and so does what it says. Nothing of it is lost.
+    pub fn pause(&self, node: &NodeId) {
+        self.lock().paused.insert(node.clone());
+    }
+
+    /// Whether a node panicked while it handled a frame.
+    pub fn has_panicked(&self) -> bool {
+        self.lock().has_panicked
+    }
+
+    /// A node goes on.
+    pub fn resume(&self, node: &NodeId) {
+        self.lock().paused.remove(node);
+        self.resumed.notify_waiters();
+    }
+
+    /// Returns once the node is not paused.
+    pub async fn awake(&self, node: &NodeId) {
+        loop {
+            let resumed = self.resumed.notified();
+            if !self.lock().paused.contains(node) {
+                return;
+            }
+            resumed.await;
+        }
     }
 
     /// Every link works again.
@@ -129,6 +168,7 @@ impl Transport for Port {
         peer: &'a PeerEndpoint,
     ) -> BoxFuture<'a, Result<Arc<dyn Connection>, TransportError>> {
         Box::pin(async move {
+            self.network.awake(&self.from).await;
             self.network.travel().await;
             if self.network.is_cut(&self.from, &peer.id) || self.network.is_cut(&peer.id, &self.from) {
                 tokio::time::sleep(CONNECT_TIMEOUT).await;
@@ -158,12 +198,13 @@ impl Connection for Wire {
     fn call(&self, route: Route, frame: Bytes) -> BoxFuture<'static, Result<Frames, TransportError>> {
         let way = Way { network: self.network.clone(), from: self.to.clone(), to: self.from.clone() };
         let attached = self.attached.clone();
+        let (arrived, answer) = oneshot::channel();
+        // What was sent is on its way: it arrives whether its sender still waits, or lives.
+        self.network.under_way.spawn(deliver(way.clone(), attached.clone(), route, frame, arrived));
         Box::pin(async move {
             let gone = attached.gone.clone();
             let exchange = async {
-                way.network.travel().await;
-                way.network.pass(&way.to, &way.from).await;
-                let answer = attached.service.call(route, frame).await;
+                let Ok(answer) = answer.await else { return std::future::pending().await };
                 way.arrive().await;
                 match answer.frames {
                     Some(frames) => Ok(Frames::new(Travelling { frames, way, gone: attached.gone.clone() })),
@@ -179,6 +220,46 @@ impl Connection for Wire {
     }
 }
 
+/// Brings a frame to the other side and hands its answer back; says nothing where the link is cut or the node gone.
+async fn deliver(
+    way: Way,
+    attached: Attached,
+    route: Route,
+    frame: Bytes,
+    arrived: oneshot::Sender<federation_net::transport::Answer>,
+) {
+    let _guard = PanicGuard(way.network.clone());
+    let delivery = async {
+        way.network.awake(&way.to).await;
+        if way.network.is_cut(&way.to, &way.from) {
+            return;
+        }
+        // What has waited for a paused node is read in any order.
+        way.network.awake(&way.from).await;
+        way.network.travel().await;
+        let answer = attached.service.call(route, frame).await;
+        way.network.awake(&way.from).await;
+        // A caller that has gone away is no error.
+        drop(arrived.send(answer));
+    };
+    tokio::select! {
+        biased;
+        () = attached.gone.cancelled() => {}
+        () = delivery => {}
+    }
+}
+
+/// Remembers a panic of whoever handled a frame: nobody else waits for that task.
+struct PanicGuard(Network);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.lock().has_panicked = true;
+        }
+    }
+}
+
 impl Network {
     /// Returns once the link works, which for one that is cut is never: what was sent into it is lost.
     async fn pass(&self, from: &NodeId, to: &NodeId) {
@@ -189,6 +270,7 @@ impl Network {
 }
 
 /// The way back.
+#[derive(Clone)]
 struct Way {
     network: Network,
     from: NodeId,
@@ -199,6 +281,7 @@ impl Way {
     async fn arrive(&self) {
         self.network.travel().await;
         self.network.pass(&self.from, &self.to).await;
+        self.network.awake(&self.to).await;
         if self.network.loses_answer() {
             std::future::pending::<()>().await;
         }
@@ -218,6 +301,7 @@ impl FrameSource for Travelling {
             let gone = self.gone.clone();
             let arrival = async {
                 let frame = self.frames.next().await;
+                self.way.network.awake(&self.way.from).await;
                 self.way.network.pass(&self.way.from, &self.way.to).await;
                 frame
             };

@@ -1,7 +1,12 @@
 //! A mesh of the real crates in one thread: net over [`crate::network`], the store's engine over a simulated disk,
 //! simulated time, everything drawn from one seed.
 
+mod check;
+pub mod coverage;
+mod fault;
+pub mod ledger;
 pub mod mesh;
+pub mod observed;
 pub mod scenario;
 
 use std::sync::Arc;

@@ -7,22 +7,27 @@ use federation_core::id::{BootId, NodeId};
 use federation_core::op::Op;
 use federation_core::port::clock::WallClock;
 use federation_core::port::rules::{RecordRules, RuleViolation};
-use federation_core::port::store::{OpenIds, ReplicaStore};
+use federation_core::port::store::{Health, OpenIds, ReplicaStore};
 use federation_net::config::{NodeConfig, PeerEndpoint};
 use federation_net::node::{Node, Ports};
 use federation_store::disk::Loss;
 use federation_store::index::Survival;
-use federation_store::{Engine, InlineStore, Options, OrderedIndexes, Setup, SimulatedDisk, Stepping};
+use federation_store::{
+    Engine, InlineStore, OpenError, Options, OrderedIndexes, Setup, SimulatedDisk, Stepping,
+};
 use federation_wire::identity::{Directory, Enrolment, PeerUrl};
 use federation_wire::keys::NodeKey;
 use federation_wire::seal::GroupSealer;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::SimulatedWall;
+use super::ledger::Ledger;
+use super::observed::Observed;
 use crate::network::Network;
 
 /// Bytes of a segment: small, so that a run crosses many.
@@ -37,6 +42,8 @@ pub type Store = InlineStore<SimulatedDisk, OrderedIndexes>;
 pub struct Mesh {
     /// What connects them.
     pub network: Network,
+    /// All ops that were ever made, and who holds them.
+    pub ledger: Ledger,
     nodes: Vec<Member>,
     random: StdRng,
     catchup_interval: Option<Duration>,
@@ -48,6 +55,8 @@ struct Member {
     wall: SimulatedWall,
     disk: SimulatedDisk,
     indexes: OrderedIndexes,
+    /// Copies of the disk, and of who held what by then.
+    image: Option<(SimulatedDisk, super::ledger::Held)>,
     running: Option<Running>,
 }
 
@@ -69,7 +78,7 @@ impl RecordRules for NoRules {
 
 impl Mesh {
     /// A new mesh of `n` nodes, all started.
-    pub async fn new(n: usize, seed: u64, catchup_interval: Option<Duration>) -> Self {
+    pub fn new(n: usize, seed: u64, catchup_interval: Option<Duration>) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let started = Instant::now();
         let nodes = (0..n)
@@ -82,12 +91,13 @@ impl Mesh {
                     wall: SimulatedWall::new(started),
                     disk: SimulatedDisk::new(),
                     indexes: OrderedIndexes::new(),
+                    image: None,
                     running: None,
                 }
             })
             .collect();
         let network = Network::new(random.next_u64(), Duration::from_millis(3));
-        let mut mesh = Self { network, nodes, random, catchup_interval };
+        let mut mesh = Self { network, ledger: Ledger::default(), nodes, random, catchup_interval };
         for i in 0..n {
             mesh.start_as(i, true);
         }
@@ -135,6 +145,9 @@ impl Mesh {
     }
 
     fn start_as(&mut self, i: usize, new_mesh: bool) {
+        if self.member(i).running.is_some() {
+            return;
+        }
         let (boot, store_random, seed) =
             (BootId(self.random.next_u64()), self.random.next_u64(), self.random.next_u64());
         let enrolments: Vec<_> = (0..self.nodes.len())
@@ -153,7 +166,7 @@ impl Mesh {
             })
             .collect();
         let interval = self.catchup_interval;
-        let network = self.network.clone();
+        let (network, ledger) = (self.network.clone(), self.ledger.clone());
         let member = self.nodes.get_mut(i).expect("a node");
         let wall: Arc<dyn WallClock> = Arc::new(member.wall.clone());
         let setup = Setup {
@@ -163,13 +176,29 @@ impl Mesh {
             clock: Arc::clone(&wall),
             options: Options { segment_bytes: SEGMENT_BYTES, reserve_bytes: 0, ..Options::default() },
         };
-        let (engine, _) = Engine::open(member.disk.clone(), &member.indexes, setup, &mut |_, _| {})
-            .expect("a simulated disk opens");
+        let (engine, _) = match Engine::open(member.disk.clone(), &member.indexes, setup, &mut |_, _| {}) {
+            Ok(opened) => opened,
+            // A disk that is full or fails: the node stays down until it is started again.
+            // Its machine is switched off before that: what a failed sync has left in memory looks durable to the
+            // next process, until the power goes.
+            Err(OpenError::Disk(_)) => {
+                member.disk = member.disk.reopened(Loss::All);
+                return;
+            }
+            Err(error) => panic!("the disk of {} does not open: {error}: {error:?}", member.id),
+        };
         let store = InlineStore::new(engine, Stepping::Manual);
         let (stop, stepper) = (CancellationToken::new(), TaskTracker::new());
-        stepper.spawn(commit(store.clone(), stop.clone()));
+        let observed = Observed::new(store.clone(), ledger, i);
+        let committer = Committer {
+            store: store.clone(),
+            submitted: observed.submitted(),
+            network: network.clone(),
+            id: member.id.clone(),
+        };
+        stepper.spawn(committer.run(stop.clone()));
         let config = NodeConfig { catchup_interval: interval, ..NodeConfig::new(member.id.clone(), peers) };
-        let shared: Arc<dyn ReplicaStore> = Arc::new(store.clone());
+        let shared: Arc<dyn ReplicaStore> = Arc::new(observed);
         let ports = Ports {
             store: shared,
             key: Arc::clone(&member.key),
@@ -207,18 +236,59 @@ impl Mesh {
         running.end().await;
     }
 
-    /// A node that runs and answers, which is all of them after [`Mesh::start`].
+    /// The process ends in order; the machine stays.
+    pub async fn stop(&mut self, i: usize) {
+        let is_poisoned = self.store(i).is_some_and(|s| s.reads().snapshot().health == Health::Poisoned);
+        if is_poisoned {
+            // What a failed sync has left in memory looks durable to the next process, until the power goes.
+            return self.crash(i).await;
+        }
+        let Some(member) = self.nodes.get_mut(i) else { return };
+        let Some(running) = member.running.take() else { return };
+        self.network.detach(&member.id);
+        running.end().await;
+        member.disk = member.disk.restarted();
+        member.indexes.survive(Survival::Everything);
+    }
+
+    /// The disk of a node that does not run is lost; there is an empty one in its place.
+    pub fn wipe(&mut self, i: usize) {
+        let Some(member) = self.nodes.get_mut(i) else { return };
+        member.disk = SimulatedDisk::new();
+        member.indexes = OrderedIndexes::new();
+        self.ledger.replace(i, super::ledger::Held::default());
+    }
+
+    /// Copies a node's disk as it is now: what a power cut would leave of it.
+    pub fn keep_image(&mut self, i: usize) {
+        let held = self.ledger.held(i);
+        let Some(member) = self.nodes.get_mut(i) else { return };
+        member.image = Some((member.disk.fork().reopened(Loss::All), held));
+    }
+
+    /// Whether there is a copy of the node's disk.
+    pub fn has_image(&self, i: usize) -> bool {
+        self.member(i).image.is_some()
+    }
+
+    /// The disk of a node that does not run goes back to its copy, if there is one.
+    pub fn roll_back(&mut self, i: usize) {
+        let Some(member) = self.nodes.get_mut(i) else { return };
+        let Some((disk, held)) = member.image.clone() else { return };
+        member.disk = disk.fork();
+        member.indexes = OrderedIndexes::new();
+        self.ledger.replace(i, held);
+    }
+
+    /// The nodes that run.
     pub fn running(&self) -> Vec<usize> {
         (0..self.nodes.len()).filter(|i| self.member(*i).running.is_some()).collect()
     }
 
     /// Ends every node.
     pub async fn shutdown(&mut self) {
-        for member in &mut self.nodes {
-            self.network.detach(&member.id);
-            if let Some(running) = member.running.take() {
-                running.end().await;
-            }
+        for i in 0..self.nodes.len() {
+            self.stop(i).await;
         }
     }
 
@@ -237,14 +307,31 @@ impl Running {
 }
 
 /// Commits a group at a time, like a disk that takes its time.
-async fn commit(store: Store, stop: CancellationToken) {
-    loop {
+struct Committer {
+    store: Store,
+    submitted: Arc<Notify>,
+    network: Network,
+    id: NodeId,
+}
+
+impl Committer {
+    async fn run(self, stop: CancellationToken) {
         tokio::select! {
             biased;
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(COMMIT) => {}
+            () = stop.cancelled() => {}
+            () = self.commit() => {}
         }
-        store.step();
+    }
+
+    async fn commit(&self) {
+        loop {
+            self.submitted.notified().await;
+            while self.store.waiting() > 0 {
+                tokio::time::sleep(COMMIT).await;
+                self.network.awake(&self.id).await;
+                self.store.step();
+            }
+        }
     }
 }
 

@@ -1,27 +1,38 @@
 //! One run of a simulated mesh: clients write while faults happen, everything heals, and then nothing may be missing.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use federation_core::decide::{Condition, Mutation};
-use federation_core::dot::Dot;
 use federation_core::id::{AgentId, Kind, Namespace, RecordId, RecordKey};
+use federation_core::limits::CLOCK_DRIFT_MAX;
 use federation_core::op::Body;
-use federation_core::port::store::{RecordRead, StateHash};
+use federation_core::port::store::StateHash;
+use federation_core::vector_clock::VectorClock;
+use federation_net::WriteReceipt;
 use federation_net::error::WriteError;
+use federation_net::node::Node;
 use federation_net::status::Readiness;
+use rand::distr::uniform::{SampleRange, SampleUniform};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::check::{check_alarms, check_clocks, check_ledger, check_nothing_lost};
+use super::coverage::Coverage;
 use super::mesh::Mesh;
 
 /// Records that the clients of a run write to: few, so that writes meet.
 const RECORDS: u64 = 24;
 /// How long all may take to be equal after the last fault has healed.
 const HEAL_BOUND: Duration = Duration::from_secs(8);
+/// How much longer a node that lost its disk may take to serve: what a partition swallowed of its pull times out.
+const REJOIN_BOUND: Duration = Duration::from_secs(12);
+/// What clients have read and not written on yet.
+const TOKENS_MAX: usize = 32;
 
 /// What a run is to be.
 #[derive(Clone, Copy, Debug)]
@@ -32,44 +43,8 @@ pub struct Scenario {
     pub nodes: usize,
     /// Client writes, with faults among them.
     pub writes: usize,
-}
-
-/// How often a run reached what it is meant to reach.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Coverage {
-    /// Writes that were answered OK.
-    pub acknowledged: u64,
-    /// Writes that were committed and not promised.
-    pub not_met: u64,
-    /// Writes that were refused with nothing written.
-    pub refused: u64,
-    /// Writes that were never answered: their node had lost its power.
-    pub unanswered: u64,
-    /// Power cuts.
-    pub crashes: u64,
-    /// Partitions.
-    pub partitions: u64,
-    /// Records with more than one live version at the end.
-    pub siblings: u64,
-    /// How long the nodes took to be equal after the last fault.
-    pub converged_in: Duration,
-}
-
-impl Coverage {
-    /// Both together; the slower convergence of the two.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        Self {
-            acknowledged: self.acknowledged + other.acknowledged,
-            not_met: self.not_met + other.not_met,
-            refused: self.refused + other.refused,
-            unanswered: self.unanswered + other.unanswered,
-            crashes: self.crashes + other.crashes,
-            partitions: self.partitions + other.partitions,
-            siblings: self.siblings + other.siblings,
-            converged_in: self.converged_in.max(other.converged_in),
-        }
-    }
+    /// Whether disks are lost, clocks are wrong and nodes stand still, beside power cuts and partitions.
+    pub hostile: bool,
 }
 
 /// What a run found wrong.
@@ -79,12 +54,6 @@ pub struct Violation {
     pub guarantee: &'static str,
     /// What was seen.
     pub seen: String,
-}
-
-/// A write that was answered OK.
-struct Acknowledged {
-    key: RecordKey,
-    dot: Dot,
 }
 
 /// Runs a scenario in a runtime of its own, on simulated time.
@@ -100,138 +69,219 @@ pub fn run(scenario: Scenario) -> Result<Coverage, Violation> {
     runtime.block_on(Run::play(scenario))
 }
 
-struct Run {
-    mesh: Mesh,
+pub(super) struct Run {
+    pub(super) scenario: Scenario,
+    pub(super) mesh: Mesh,
     random: StdRng,
-    acknowledged: Vec<Acknowledged>,
-    coverage: Coverage,
+    calls: JoinSet<Result<WriteReceipt, WriteError>>,
+    pub(super) pauses: JoinSet<()>,
+    tokens: Vec<(RecordKey, VectorClock)>,
+    pub(super) lost_disks: BTreeSet<usize>,
+    pub(super) furthest_ahead_ms: i64,
+    pub(super) coverage: Coverage,
 }
 
 impl Run {
     async fn play(scenario: Scenario) -> Result<Coverage, Violation> {
         let mut random = StdRng::seed_from_u64(scenario.seed);
         let interval = random.random_bool(0.5).then_some(Duration::from_secs(5));
-        let mesh = Mesh::new(scenario.nodes, scenario.seed ^ 0x5eed, interval).await;
-        let mut run = Self { mesh, random, acknowledged: Vec::new(), coverage: Coverage::default() };
-        run.writes(scenario.writes).await;
-        let result = run.heal_and_check().await;
+        let mesh = Mesh::new(scenario.nodes, scenario.seed ^ 0x5eed, interval);
+        let mut run = Self {
+            scenario,
+            mesh,
+            random,
+            calls: JoinSet::new(),
+            pauses: JoinSet::new(),
+            tokens: Vec::new(),
+            lost_disks: BTreeSet::new(),
+            furthest_ahead_ms: 0,
+            coverage: Coverage::default(),
+        };
+        let result = run.writes(scenario.writes).await;
+        let result = match result {
+            Ok(()) => run.recover().await,
+            failed => failed,
+        };
+        run.finish();
         run.mesh.shutdown().await;
         result.map(|()| run.coverage)
     }
 
-    async fn fault(&mut self) {
-        match self.random.random_range(0..5) {
-            0 => {
-                let running = self.mesh.running();
-                if running.len() > 1 {
-                    let victim = self.pick(&running);
-                    self.mesh.crash(victim).await;
-                    self.coverage.crashes += 1;
-                }
-            }
-            1 => {
-                let (a, b) = (self.any_node(), self.any_node());
-                self.mesh.network.cut(&self.mesh.id(a), &self.mesh.id(b));
-                if self.random.random_bool(0.7) {
-                    self.mesh.network.cut(&self.mesh.id(b), &self.mesh.id(a));
-                }
-                self.coverage.partitions += u64::from(a != b);
-            }
-            2 => self.mesh.network.drop_answers(self.random.random_range(0..40)),
-            3 => self.mesh.network.heal(),
-            _ => {
-                for i in 0..self.mesh.len() {
-                    if self.mesh.node(i).is_none() {
-                        self.mesh.start(i);
-                    }
-                }
-            }
-        }
-    }
-
     /// Clients of all running nodes write, many at once, while faults come and go.
-    async fn writes(&mut self, count: usize) {
-        let mut calls = tokio::task::JoinSet::new();
+    async fn writes(&mut self, count: usize) -> Result<(), Violation> {
         for _ in 0..count {
-            if self.random.random_bool(0.06) {
+            if self.draw(0..100) < 6 {
                 self.fault().await;
             }
+            if self.scenario.hostile && self.draw(0..150) == 0 {
+                self.recover().await?;
+                self.coverage.recoveries += 1;
+            }
+            if self.draw(0..40) == 0 {
+                check_clocks(&self.mesh)?;
+            }
             let running = self.mesh.running();
-            let coordinator = self.pick(&running);
-            let mutation = self.mutation();
-            let key = mutation.key.clone();
-            if let Some(node) = self.mesh.node(coordinator).cloned() {
-                calls.spawn(async move { (key, node.write(mutation, None).await) });
+            if running.is_empty() {
+                self.start_all();
+            } else {
+                let coordinator = self.pick(&running);
+                self.write_at(coordinator).await;
             }
-            if self.random.random_bool(0.4) {
-                tokio::time::sleep(Duration::from_millis(self.random.random_range(0..80))).await;
+            if self.draw(0..10) < 4 {
+                let pause = self.draw(0..80);
+                tokio::time::sleep(Duration::from_millis(pause)).await;
             }
+            self.answers();
         }
         // What hangs at a node that has lost its power is never answered: its caller gives up.
         let patience = Instant::now() + Duration::from_secs(5);
-        while let Ok(Some(done)) = tokio::time::timeout_at(patience, calls.join_next()).await {
-            let (key, answer) = done.expect("a write does not panic");
-            match answer {
-                Ok(receipt) => {
-                    self.coverage.acknowledged += 1;
-                    self.acknowledged.push(Acknowledged { key, dot: receipt.written.op.dot.clone() });
-                }
-                Err(WriteError::QuorumNotMet(_)) => self.coverage.not_met += 1,
-                Err(_) => self.coverage.refused += 1,
-            }
+        while let Ok(Some(done)) = tokio::time::timeout_at(patience, self.calls.join_next()).await {
+            self.answered(done.expect("a write does not panic"));
         }
-        self.coverage.unanswered += calls.len() as u64;
-        calls.shutdown().await;
+        self.coverage.unanswered += self.calls.len() as u64;
+        self.calls.shutdown().await;
+        Ok(())
     }
 
-    fn mutation(&mut self) -> Mutation {
-        let body = if self.random.random_bool(0.2) {
+    /// A client of this node writes. Some go away before the answer.
+    pub(super) async fn write_at(&mut self, coordinator: usize) {
+        let Some(node) = self.mesh.node(coordinator).cloned() else { return };
+        let mutation = self.mutation(&node).await;
+        let is_patient = !self.scenario.hostile || self.draw(0..20) > 0;
+        let patience = Duration::from_millis(if is_patient { 60_000 } else { self.draw(0..6) });
+        self.calls.spawn(async move {
+            let write = tokio::time::timeout(patience, node.write(mutation, None)).await;
+            match write {
+                Ok(answer) => answer,
+                Err(_) => std::future::pending().await,
+            }
+        });
+    }
+
+    fn answers(&mut self) {
+        while let Some(done) = self.calls.try_join_next() {
+            self.answered(done.expect("a write does not panic"));
+        }
+    }
+
+    fn answered(&mut self, answer: Result<WriteReceipt, WriteError>) {
+        let trace = match &answer {
+            Ok(receipt) => format!("met {} {}", receipt.written.op.dot, receipt.got),
+            Err(error) => error.to_string(),
+        };
+        self.mesh.ledger.trace(&trace);
+        match answer {
+            Ok(receipt) => {
+                self.coverage.acknowledged += 1;
+                self.mesh.ledger.promised(&receipt.written.op.dot);
+            }
+            Err(WriteError::QuorumNotMet(_)) => self.coverage.not_met += 1,
+            Err(_) => self.coverage.refused += 1,
+        }
+    }
+
+    async fn mutation(&mut self, node: &Node) -> Mutation {
+        let body = if self.draw(0..5) == 0 {
             Body::Delete
         } else {
             let text = format!("{:016x}", self.random.random::<u64>());
             Body::Put { payload: Arc::from(text.as_bytes()), embedding: None, archived: false }
         };
-        Mutation {
-            key: key(self.random.random_range(0..RECORDS)),
+        let mut mutation = Mutation {
+            key: key("r", self.draw(0..RECORDS)),
             author: AgentId::new("client").expect("a valid id"),
             body,
             condition: Condition::None,
             token: None,
+        };
+        if !self.scenario.hostile {
+            return mutation;
+        }
+        match self.draw(0..10) {
+            0 => {
+                mutation.key = key("new", self.draw(0..500));
+                mutation.condition = Condition::Absent;
+            }
+            1 => self.read(node, mutation.key.clone()).await,
+            2 | 3 if !self.tokens.is_empty() => {
+                let at = self.draw(0..self.tokens.len());
+                let (key, token) = self.tokens.swap_remove(at);
+                (mutation.key, mutation.token) = (key, Some(token));
+            }
+            _ => {}
+        }
+        mutation
+    }
+
+    /// A client reads a record, to write on it later, perhaps at another node.
+    async fn read(&mut self, node: &Node, key: RecordKey) {
+        let Ok(read) = node.read(key.clone()).await else { return };
+        let mut token = VectorClock::new();
+        for version in read.record.versions() {
+            token.cover(&version.dot, &version.context);
+        }
+        if self.tokens.len() < TOKENS_MAX {
+            self.tokens.push((key, token));
         }
     }
 
-    async fn heal_and_check(&mut self) -> Result<(), Violation> {
+    /// Every fault ends; then all are to be equal, and nothing may be missing.
+    async fn recover(&mut self) -> Result<(), Violation> {
+        while self.pauses.join_next().await.is_some() {}
         self.mesh.network.heal();
         for i in 0..self.mesh.len() {
-            if self.mesh.node(i).is_none() {
-                self.mesh.start(i);
-            }
+            self.mesh.wall(i).set_offset_ms(0);
+            self.mesh.disk(i).set_capacity_bytes(None);
         }
-        // A node whose disk failed under it is up and takes nothing: like an operator, restart it.
+        self.start_all();
+        self.restart_poisoned().await;
+        self.await_equal().await?;
+        check_alarms(&self.mesh, self.coverage.lost_disks).await?;
+        check_ledger(&self.mesh)?;
+        check_clocks(&self.mesh)?;
+        check_nothing_lost(&self.mesh)?;
+        self.lost_disks.clear();
+        Ok(())
+    }
+
+    /// A node whose disk failed under it is up and takes nothing: like an operator, restart it.
+    async fn restart_poisoned(&mut self) {
         for i in 0..self.mesh.len() {
-            if self.mesh.node(i).is_some_and(|node| matches!(node.readiness(), Readiness::Store(_))) {
+            let is_bad = |node: &Node| matches!(node.readiness(), Readiness::Store(_));
+            while self.mesh.node(i).is_none_or(is_bad) {
                 self.mesh.crash(i).await;
                 self.mesh.start(i);
             }
         }
-        self.await_equal().await?;
-        self.check_nothing_lost().await
     }
 
     async fn await_equal(&mut self) -> Result<(), Violation> {
         let healed = Instant::now();
+        // What was dated ahead is taken once the time has come.
+        let ahead = u64::try_from(self.furthest_ahead_ms).unwrap_or(0).saturating_sub(CLOCK_DRIFT_MAX.0);
+        let rejoin = if self.lost_disks.is_empty() { Duration::ZERO } else { REJOIN_BOUND };
+        let bound = HEAL_BOUND + rejoin + Duration::from_millis(ahead);
         loop {
+            // A disk that was to fail may do so only now.
+            self.restart_poisoned().await;
             let states = self.states().await;
             let first = states.first().and_then(|state| state.1);
-            if first.is_some() && states.iter().all(|state| state.1 == first) {
-                self.coverage.converged_in = healed.elapsed();
+            if first.is_some() && states.iter().all(|state| state.1 == first) && self.all_serve() {
+                self.mesh.ledger.trace(&format!("equal {first:?} in {:?}", healed.elapsed()));
+                let converged_in = healed.elapsed().saturating_sub(Duration::from_millis(ahead));
+                self.coverage.converged_in = self.coverage.converged_in.max(converged_in);
                 return Ok(());
             }
-            if healed.elapsed() > HEAL_BOUND {
+            if healed.elapsed() > bound {
                 return Err(Violation { guarantee: "G3", seen: self.describe(&states) });
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            let step = if healed.elapsed() < HEAL_BOUND { 50 } else { 500 };
+            tokio::time::sleep(Duration::from_millis(step)).await;
         }
+    }
+
+    fn all_serve(&self) -> bool {
+        (0..self.mesh.len()).all(|i| self.mesh.node(i).is_some_and(|n| n.readiness() == Readiness::Ready))
     }
 
     async fn states(&self) -> Vec<(usize, Option<StateHash>)> {
@@ -248,16 +298,31 @@ impl Run {
 
     fn describe(&self, states: &[(usize, Option<StateHash>)]) -> String {
         let mut out = String::new();
+        for check in [check_ledger, check_clocks, check_nothing_lost] {
+            if let Err(found) = check(&self.mesh) {
+                let _ = write!(out, "\n{}: {}", found.guarantee, found.seen);
+            }
+        }
         for (i, state) in states {
-            let status = self.mesh.node(*i).map(federation_net::node::Node::status);
+            let told = self.mesh.node(*i).map(Node::status);
             let _ = write!(out, "\nn{i}: {state:?}");
-            if let Some(status) = status {
+            if let Some(status) = told {
                 let _ = write!(
                     out,
-                    " {} clock {:?}",
-                    status.readiness.slug(),
+                    " {:?} clock {:?}",
+                    status.readiness,
                     status.clock.iter().collect::<Vec<_>>()
                 );
+                if let (Some(store), Some(node)) = (self.mesh.store(*i), self.mesh.node(*i)) {
+                    let facts = &store.reads().snapshot().facts.clone();
+                    let counters = node.metrics();
+                    let _ = write!(
+                        out,
+                        "\n  {:?} {:?} {:?}",
+                        facts.rebootstrap, counters.sessions, counters.alarms
+                    );
+                    let _ = write!(out, " {:?}", facts.store);
+                }
                 for peer in status.peers {
                     let _ = write!(out, "\n  {peer:?}");
                 }
@@ -266,43 +331,34 @@ impl Run {
         out
     }
 
-    /// G1 and G4: each acknowledged op is live on every node, or a version that is live there has seen it.
-    async fn check_nothing_lost(&mut self) -> Result<(), Violation> {
-        let mut siblings = BTreeMap::new();
-        for i in 0..self.mesh.len() {
-            let Some(node) = self.mesh.node(i) else { continue };
-            for write in &self.acknowledged {
-                let read: RecordRead = node.read(write.key.clone()).await.map_err(|error| Violation {
-                    guarantee: "G1",
-                    seen: format!("n{i} cannot read {}: {error}", write.key),
-                })?;
-                let is_held = read.record.version(&write.dot).is_some() || read.record.covers(&write.dot);
-                if !is_held {
-                    return Err(Violation {
-                        guarantee: "G1",
-                        seen: format!("n{i} lacks {} of {}: {:?}", write.dot, write.key, read.record),
-                    });
-                }
-                siblings.insert(write.key.clone(), read.record.versions().len());
-            }
+    fn finish(&mut self) {
+        let records: BTreeSet<_> = self.mesh.ledger.ops().into_values().map(|op| op.key).collect();
+        if let Some(store) = self.mesh.store(0) {
+            let versions = |key| store.reads().record(key).map_or(0, |read| read.record.versions().len());
+            self.coverage.siblings = records.iter().filter(|key| versions(key) > 1).count() as u64;
         }
-        self.coverage.siblings = siblings.values().filter(|versions| **versions > 1).count() as u64;
-        Ok(())
+        self.coverage.reused_unseen = self.mesh.ledger.reused_unseen();
+        self.coverage.digest = self.mesh.ledger.digest();
     }
 
-    fn any_node(&mut self) -> usize {
-        self.random.random_range(0..self.mesh.len())
+    pub(super) fn draw<T: SampleUniform>(&mut self, from: impl SampleRange<T>) -> T {
+        self.random.random_range(from)
     }
 
-    fn pick(&mut self, from: &[usize]) -> usize {
-        from.get(self.random.random_range(0..from.len())).copied().unwrap_or(0)
+    pub(super) fn any_node(&mut self) -> usize {
+        self.draw(0..self.mesh.len())
+    }
+
+    pub(super) fn pick(&mut self, from: &[usize]) -> usize {
+        let at = self.draw(0..from.len());
+        from.get(at).copied().unwrap_or(0)
     }
 }
 
-fn key(number: u64) -> RecordKey {
+fn key(prefix: &str, number: u64) -> RecordKey {
     RecordKey {
         namespace: Namespace::new("sim").expect("a valid namespace"),
         kind: Kind::new("note").expect("a valid kind"),
-        id: RecordId::new(&format!("r{number}")).expect("a valid id"),
+        id: RecordId::new(&format!("{prefix}{number}")).expect("a valid id"),
     }
 }
