@@ -100,8 +100,13 @@ impl Inner {
     /// Whether enough peers have been drained for a re-bootstrap to end.
     pub(crate) fn rebootstrap_done(&self, facts: &Facts) -> bool {
         let Some(rebootstrap) = &facts.rebootstrap else { return false };
-        let drained = rebootstrap.drained.iter().filter_map(|id| self.peer(id)).map(|peer| {
-            if peer.state().rebootstrapping { DrainedPeer::Rebootstrapping } else { DrainedPeer::Whole }
+        // The state in which each was when it was drained: only whole ones are remembered.
+        let drained = self.peers.values().filter_map(|peer| {
+            if rebootstrap.drained.contains(&peer.id) {
+                Some(DrainedPeer::Whole)
+            } else {
+                peer.state().drained_unwhole.then_some(DrainedPeer::Rebootstrapping)
+            }
         });
         may_serve(self.n(), self.w, drained)
     }

@@ -5,6 +5,7 @@ pub(crate) mod hello;
 pub(crate) mod pull;
 pub(crate) mod push;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -56,6 +57,10 @@ pub(crate) struct PeerState {
     pub(crate) clock_is_whole: bool,
     /// Whether it says that it re-bootstraps.
     pub(crate) rebootstrapping: bool,
+    /// Whether it was drained while it re-bootstrapped itself: it is to be drained again once it is whole.
+    pub(crate) drained_unwhole: bool,
+    /// Boots that it has said to be over: what comes from them now was under way for long.
+    pub(crate) ended_boots: BTreeSet<BootId>,
     /// Why it must re-bootstrap before anything is taken from it.
     pub(crate) verdict: Option<RebootstrapReason>,
     /// Its clock as far as it has come, if it takes several hellos.
@@ -141,6 +146,13 @@ impl Peer {
     pub(crate) fn begin_delivering(self: &Arc<Self>) -> Option<Delivering> {
         let free = self.delivering.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire);
         free.is_ok().then(|| Delivering(Arc::clone(self)))
+    }
+
+    /// What it has as of `boot`; none if it has another boot meanwhile. What another boot had says nothing: a claim
+    /// built on it would cover ops that are not there.
+    pub(crate) fn clock_in(&self, boot: BootId) -> Option<NodeClock> {
+        let state = self.state();
+        state.hello.is_some_and(|hello| hello.boot == boot).then(|| state.clock.clone())
     }
 
     /// The peer holds these ops, as it said in `boot`.

@@ -141,12 +141,10 @@ async fn take_completion(
 }
 
 fn pull(inner: &Arc<Inner>, peer: &Arc<Peer>, opened: &Opened) -> Result<Answer, Slug> {
-    if peer.state().hello.is_none_or(|hello| hello.boot != opened.envelope.sender_boot) {
-        return Err(Slug::HelloFirst);
-    }
+    let known = peer.clock_in(opened.envelope.sender_boot).ok_or(Slug::HelloFirst)?;
     let request = PullRequest::from_bytes(&opened.body).map_err(|_| Slug::Malformed)?;
     let right = peer.begin_delivering().ok_or(Slug::Busy)?;
-    let frames = serve_pull(inner, peer, right, opened.envelope.clone(), &request);
+    let frames = serve_pull(inner, peer, right, opened.envelope.clone(), known, &request);
     Ok(Answer { status: OK, frames: Some(Frames::new(frames)), slug: "ok" })
 }
 

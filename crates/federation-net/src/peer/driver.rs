@@ -79,6 +79,10 @@ pub(crate) async fn run(inner: Arc<Inner>, peer: Arc<Peer>, mut messages: mpsc::
         if driver.peer.take_overflow() {
             driver.feed(LinkEvent::Overflow);
         }
+        // Under a flood of messages the timer's branch is never reached: what is due is due all the same.
+        if driver.link.wake_at().is_some_and(|at| at <= driver.inner.now()) {
+            driver.feed(LinkEvent::Tick);
+        }
     }
     driver.jobs.shutdown().await;
 }

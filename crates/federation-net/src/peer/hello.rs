@@ -8,7 +8,7 @@ use federation_core::link::LinkEvent;
 use federation_core::node_clock::NodeClock;
 use federation_core::port::store::{Fact, PeerFact, Request, Snapshot};
 use federation_core::quorum::ack_tracker::PeerFailure;
-use federation_core::rejoin::{Rollback, Standing, judge};
+use federation_core::rejoin::{Standing, judge};
 use federation_core::scope::Scope;
 use federation_core::time::WallMs;
 use federation_wire::frame::Route;
@@ -20,7 +20,7 @@ use super::driver::Active;
 use super::{Peer, PeerHello};
 use crate::exchange::{ExchangeError, exchange_on};
 use crate::inner::Inner;
-use crate::store_call::submit_one;
+use crate::store_call::{submit, submit_one};
 use crate::transport::Connection;
 
 /// Hellos in one conversation: clocks of this many pages, and two that only learn the boot.
@@ -79,8 +79,12 @@ fn compare(
     offered: &NodeClock,
 ) -> (bool, bool) {
     let snapshot = inner.snapshot();
-    let must_drain =
-        snapshot.facts.rebootstrap.as_ref().is_some_and(|under_way| !under_way.drained.contains(&peer.id));
+    let is_drained = peer.state().drained_unwhole;
+    let must_drain = snapshot
+        .facts
+        .rebootstrap
+        .as_ref()
+        .is_some_and(|under_way| !is_drained && !under_way.drained.contains(&peer.id));
     (!theirs.contains_all(mine), must_drain || !snapshot.clock.contains_all(offered))
 }
 
@@ -156,10 +160,7 @@ pub(crate) async fn answer_hello(
         return Err(Slug::UnsupportedVersion);
     }
     let remembered = inner.snapshot().facts.peers.get(&peer.id).copied();
-    // A hello that was overtaken by the answer to one of ours, which was said later: no rollback, to be said again.
-    if let Standing::RolledBack(Rollback::BehindWithinBoot { .. }) =
-        judge(remembered.as_ref(), &hello.claim())
-    {
+    if is_overtaken(peer, hello, remembered.as_ref()) {
         return Err(Slug::Stale);
     }
     let whole = {
@@ -175,6 +176,15 @@ pub(crate) async fn answer_hello(
     let snapshot = inner.snapshot();
     let own = hello_to(inner, peer, &snapshot, hello.clock_wanted_after.as_ref(), None);
     Ok(HelloAnswer { hello: own, granted: Scope::everything() })
+}
+
+/// Whether a hello was said before one that is remembered: by a boot that is over, or earlier in the same boot. It is
+/// no sign of a rollback. A disk that went back has a boot that nobody knows, and a process does not go back.
+fn is_overtaken(peer: &Peer, hello: &Hello, remembered: Option<&PeerFact>) -> bool {
+    let is_earlier = remembered.is_some_and(|seen| {
+        seen.boot == hello.boot && (hello.store < seen.store || hello.position < seen.position)
+    });
+    is_earlier || peer.state().ended_boots.contains(&hello.boot)
 }
 
 /// What this node says of itself to `peer`, with the page of its clock behind `after`.
@@ -228,13 +238,14 @@ async fn learn(
     let is_news = remembered.is_none_or(|known| {
         (known.store, known.boot) != (seen.store, seen.boot) || known.position < seen.position
     });
-    if verdict.is_none() && is_news {
+    if is_news {
         // Queued behind the pages that came from the peer's earlier boot: the clock that goes back has them.
-        submit_one(&*inner.store, Request::Remember(Fact::Peer(peer.id.clone(), seen)))
-            .await
-            .map_err(|_| Slug::Busy)?;
+        // Of a peer that must re-bootstrap nothing is remembered, but it is told of its ops all the same.
+        let fact = Request::Remember(Fact::Peer(peer.id.clone(), seen));
+        let batch = if verdict.is_none() { vec![fact] } else { Vec::new() };
+        submit(&*inner.store, batch).await.map_err(|_| Slug::Busy)?;
     }
-    {
+    let is_to_be_drained_again = {
         let mut state = peer.state();
         let is_same_boot = state.hello.is_some_and(|known| known.boot == hello.boot);
         if !is_same_boot {
@@ -247,11 +258,17 @@ async fn learn(
         }
         state.verdict = verdict;
         state.rebootstrapping = hello.rebootstrapping;
+        let ended = hello.boots.iter().filter(|boot| boot.ended_at.is_some());
+        state.ended_boots = ended.map(|boot| boot.id).filter(|boot| *boot != hello.boot).collect();
         state.hello = Some(PeerHello {
             boot: hello.boot,
             store: hello.store,
             skew_ms: skew_ms(sent_at, inner.wall.now()),
         });
+        !hello.rebootstrapping && std::mem::take(&mut state.drained_unwhole)
+    };
+    if is_to_be_drained_again {
+        peer.tell(LinkEvent::Resync);
     }
     inner.hello_learned.notify_waiters();
     heed(inner, peer, hello).await
@@ -279,10 +296,12 @@ fn verdict_on(
 /// Heeds what the peer says of this node.
 async fn heed(inner: &Arc<Inner>, peer: &Peer, hello: &Hello) -> Result<(), Slug> {
     let snapshot = inner.snapshot();
-    if snapshot.facts.rebootstrap.is_some() {
+    let own = own_store(&snapshot);
+    // A peer that remembers a later store, made when this node's clock was ahead, takes this one for an old disk.
+    let is_later_remembered = hello.remembers.is_some_and(|remembered| remembered.store > own);
+    if snapshot.facts.rebootstrap.is_some() && !is_later_remembered {
         return Ok(());
     }
-    let own = own_store(&snapshot);
     let is_void =
         snapshot.facts.pristine && hello.remembers.is_some_and(|remembered| remembered.store != own);
     if is_void {
@@ -294,14 +313,17 @@ async fn heed(inner: &Arc<Inner>, peer: &Peer, hello: &Hello) -> Result<(), Slug
     } else {
         return Ok(());
     }
-    let created_ms = inner.wall.now().0.max(own.created_ms.saturating_add(1));
+    let last = hello.remembers.map_or(own, |remembered| remembered.store.max(own));
+    let created_ms = inner.wall.now().0.max(last.created_ms.saturating_add(1));
     let store = StoreId { created_ms, random: inner.gate.draw() };
     submit_one(&*inner.store, Request::Remember(Fact::RebootstrapBegun { store }))
         .await
         .map_err(|_| Slug::Busy)?;
     // The epoch of before may have dots that this node has forgotten: own ops begin one anew.
     inner.epoch.store(Arc::default());
-    for peer in inner.dialled() {
+    for peer in inner.peers.values() {
+        // What was drained was for a re-bootstrap before this one.
+        peer.state().drained_unwhole = false;
         peer.tell(LinkEvent::Resync);
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use federation_core::decide::Change;
-use federation_core::link::SessionEnd;
+use federation_core::link::{LinkEvent, SessionEnd};
 use federation_core::node_clock::NodeClock;
 use federation_core::port::store::{Fact, Request};
 use federation_core::session::{SessionReceiver, SessionSender};
@@ -48,6 +48,8 @@ pub(crate) async fn run_pull(inner: &Arc<Inner>, peer: &Arc<Peer>, active: &Acti
 
 async fn pull(inner: &Arc<Inner>, peer: &Arc<Peer>, active: &Active) -> Result<(), ExchangeError> {
     let clock = ClockPage::of(&inner.snapshot().clock, None);
+    // As of before the peer fixes what it gives.
+    let was_whole = !peer.state().rebootstrapping;
     let body = PullRequest { clock, bytes_max: u64::MAX }.to_bytes();
     let begun = start(inner, peer, &active.connection, active.boot, Route::Pull, &body);
     let (request, mut frames) = patient(begun).await?;
@@ -68,7 +70,7 @@ async fn pull(inner: &Arc<Inner>, peer: &Arc<Peer>, active: &Active) -> Result<(
             Delivery::Complete(complete) => {
                 take_claim(inner, &receiver, &complete).await?;
                 if complete.claim.next.is_none() {
-                    return drained(inner, peer).await;
+                    return drained(inner, peer, was_whole).await;
                 }
             }
         }
@@ -90,10 +92,24 @@ async fn take_claim(
         .map_err(|_| ExchangeError::Nack(Slug::DiskFull))
 }
 
-/// A peer has been drained in full: if this node re-bootstraps, that is a step.
-async fn drained(inner: &Arc<Inner>, peer: &Peer) -> Result<(), ExchangeError> {
+/// A peer has been drained in full: if this node re-bootstraps, that is a step. One that is not whole itself may get
+/// more: that counts only as long as it is not, and is not remembered.
+async fn drained(inner: &Arc<Inner>, peer: &Peer, was_whole: bool) -> Result<(), ExchangeError> {
     if inner.snapshot().facts.rebootstrap.is_none() {
         return Ok(());
+    }
+    let is_unwhole = {
+        let mut state = peer.state();
+        state.drained_unwhole = !was_whole && state.rebootstrapping;
+        state.drained_unwhole
+    };
+    if is_unwhole {
+        end_rebootstrap_if_done(inner).await;
+        return Ok(());
+    }
+    if !was_whole {
+        // It has become whole meanwhile: what was taken may be of before.
+        return Err(ExchangeError::Nack(Slug::Busy));
     }
     submit_one(&*inner.store, Request::Remember(Fact::RebootstrapDrained(peer.id.clone())))
         .await
@@ -108,7 +124,13 @@ pub(crate) async fn end_rebootstrap_if_done(inner: &Arc<Inner>) {
         return;
     }
     match submit_one(&*inner.store, Request::Remember(Fact::RebootstrapDone)).await {
-        Ok(_) => tracing::info!("the re-bootstrap is done"),
+        Ok(_) => {
+            tracing::info!("the re-bootstrap is done");
+            // A peer that re-bootstraps too waits for one that is whole: it is to hear of it.
+            for peer in inner.dialled() {
+                peer.tell(LinkEvent::Resync);
+            }
+        }
         Err(error) => tracing::error!(%error, "the end of the re-bootstrap was not recorded"),
     }
 }
@@ -123,10 +145,10 @@ pub(crate) fn serve_pull(
     peer: &Arc<Peer>,
     right: Delivering,
     request: Envelope,
+    mut known: NodeClock,
     pull: &PullRequest,
 ) -> mpsc::Receiver<Bytes> {
     let (frames, answer) = mpsc::channel(FRAMES_AHEAD);
-    let mut known = peer.state().clock.clone();
     known.join(&pull.clock.dots);
     let (task_inner, task_peer) = (Arc::clone(inner), Arc::clone(peer));
     let stop = inner.tasks.stop().clone();

@@ -135,7 +135,7 @@ async fn deliver(
     start: SessionStart,
 ) -> Result<SessionEnd, ()> {
     let session = start.session;
-    let known = peer.state().clock.clone();
+    let known = peer.clock_in(active.boot).ok_or(())?;
     let mut sender = SessionSender::new(start);
     let mut retry = false;
     let mut page = read_page(inner, session, &known, None).await.map_err(drop)?;
