@@ -98,8 +98,24 @@ impl Run {
         self.lost_disks.insert(node);
         self.coverage.lost_disks += 1;
         if self.draw(0..2) == 0 {
-            self.mesh.start(node);
+            self.isolate(node);
         }
+        if self.draw(0..3) > 0 {
+            self.mesh.start(node);
+            for _ in 0..self.draw(0..4) {
+                self.write_at(node).await;
+            }
+        }
+    }
+
+    /// Nobody reaches a node, and it reaches nobody: it comes back without knowing what it has lost.
+    fn isolate(&mut self, node: usize) {
+        for other in (0..self.mesh.len()).filter(|other| *other != node) {
+            let (a, b) = (self.mesh.id(node), self.mesh.id(other));
+            self.mesh.network.cut(&a, &b);
+            self.mesh.network.cut(&b, &a);
+        }
+        self.coverage.partitions += 1;
     }
 
     fn set_clock(&mut self) {
