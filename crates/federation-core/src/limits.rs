@@ -84,8 +84,9 @@ pub const CLOCK_DRIFT_MAX: DurationMs = DurationMs(60_000);
 pub const LIVE_LANE_OPS_MAX: usize = 16_384;
 /// Bytes in a peer's live lane that wait to be sent.
 pub const LIVE_LANE_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Live pages under way to one peer: one on the wire, one at the peer's disk, two for the way back.
-pub const LIVE_PAGES_IN_FLIGHT_MAX: usize = 4;
+/// Live pages under way to one peer: one at its disk, one on its way. More would make each page smaller, and each
+/// page costs a signature and a sync.
+pub const LIVE_PAGES_IN_FLIGHT_MAX: usize = 2;
 /// Writes whose quorum is open at one coordinator; past it a client gets 503 `busy`.
 pub const OPEN_WRITES_MAX: usize = 65_536;
 

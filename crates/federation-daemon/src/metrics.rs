@@ -195,7 +195,8 @@ impl Page<'_> {
     /// A histogram whose bounds are powers of two of `unit`.
     fn histogram(&mut self, name: &str, help: &str, values: &HistogramSnapshot, unit: f64) -> fmt::Result {
         let last = values.counts.len().saturating_sub(1);
-        let bound = |at: usize| if at == last { f64::INFINITY } else { unit * f64::from(1_u32 << at.min(31)) };
+        let bound =
+            |at: usize| if at == last { f64::INFINITY } else { unit * f64::from(1_u32 << at.min(31)) };
         let buckets: Vec<_> =
             values.counts.iter().enumerate().map(|(at, count)| (bound(at), *count)).collect();
         let count = values.counts.iter().sum();

@@ -275,6 +275,7 @@ fn write<D: Disk, O: IndexOpener>(
     mut helpers: Helpers<D, O::Index>,
 ) -> Result<(), StoreError> {
     let mut carried: Option<Submission> = None;
+    let mut last_ops = 0;
     loop {
         helpers.tend(&mut engine);
         let first = match carried.take() {
@@ -283,8 +284,9 @@ fn write<D: Disk, O: IndexOpener>(
         };
         match first {
             Ok(first) => {
-                let (group, rest) = gather(first, submissions);
+                let (group, ops, rest) = gather(first, submissions, last_ops);
                 carried = rest;
+                last_ops = ops;
                 for answer in engine.step(group) {
                     answer.give();
                 }
@@ -301,24 +303,40 @@ fn write<D: Disk, O: IndexOpener>(
 /// How often an idle writer looks after its helpers.
 const TEND_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A group: `first` and what waits behind it, up to the limits of a group; and the one that was too much.
-fn gather(first: Submission, submissions: &Receiver<Submission>) -> (Vec<Submission>, Option<Submission>) {
+/// A group: `first` and what waits behind it, up to the limits of a group; how many requests it has; and the
+/// submission that was too much.
+///
+/// Under load a group that is smaller than the last one waits a moment for the rest of it: the answers of the last
+/// group are on their way to those who will ask again. One caller alone never waits.
+fn gather(
+    first: Submission,
+    submissions: &Receiver<Submission>,
+    last_ops: usize,
+) -> (Vec<Submission>, usize, Option<Submission>) {
     let mut weight = first.weight();
     let mut group = vec![first];
+    let until = Instant::now() + GATHER_WAIT;
     loop {
-        match submissions.try_recv() {
-            Ok(next) => {
-                let more = next.weight();
-                if !weight.takes(more) {
-                    return (group, Some(next));
-                }
-                weight = weight.plus(more);
-                group.push(next);
+        let next = match submissions.try_recv() {
+            Err(TryRecvError::Empty) if last_ops >= GATHER_OPS_MIN && weight.ops < last_ops => {
+                submissions.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
             }
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => return (group, None),
+            next => next.ok(),
+        };
+        let Some(next) = next else { return (group, weight.ops, None) };
+        let more = next.weight();
+        if !weight.takes(more) {
+            return (group, weight.ops, Some(next));
         }
+        weight = weight.plus(more);
+        group.push(next);
     }
 }
+
+/// How long a group waits for as many requests as the last one had: about what one sync takes.
+const GATHER_WAIT: Duration = Duration::from_micros(400);
+/// Requests of the last group from which on there are callers to wait for.
+const GATHER_OPS_MIN: usize = 4;
 
 fn prepare_spares<D: Disk>(spare: &Spare<D>, wanted: &Receiver<u64>) {
     while let Ok(bytes) = wanted.recv() {

@@ -98,6 +98,8 @@ fn a_page_holds_a_group_and_no_more() {
     let mut bench = Bench::up();
     let ops = (1..=GROUP_OPS_MAX as u64 + 1).map(op).collect();
     assert_eq!(bench.tell(LinkEvent::Offer(ops)), [Did::Live(1, GROUP_OPS_MAX), Did::Live(2, 1)]);
+    bench.tell(LinkEvent::PageAnswered { page: 1, retry: false });
+    bench.tell(LinkEvent::PageAnswered { page: 2, retry: false });
     let large: Vec<Arc<Written>> = (1..=5).map(|seq| op_of(seq, 1_000_000)).collect();
     assert_eq!(bench.tell(LinkEvent::Offer(large)), [Did::Live(3, 4), Did::Live(4, 1)]);
 }
