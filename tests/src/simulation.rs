@@ -11,6 +11,7 @@ pub mod scenario;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use federation_core::port::clock::WallClock;
 use federation_core::time::WallMs;
@@ -43,4 +44,9 @@ impl WallClock for SimulatedWall {
         let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         WallMs((EPOCH_MS + elapsed).saturating_add_signed(self.offset_ms.load(Ordering::Relaxed)))
     }
+}
+
+/// Lets simulated time pass: a step of a schedule, not a wait for something to happen.
+pub async fn pass(span: Duration) {
+    tokio::time::sleep(span).await;
 }

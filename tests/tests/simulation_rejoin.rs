@@ -10,6 +10,7 @@ use federation_core::op::Body;
 use federation_core::quorum::policy::WriteLevel;
 use federation_net::status::Readiness;
 use federation_tests::simulation::mesh::Mesh;
+use federation_tests::simulation::pass;
 
 fn simulate(history: impl Future<Output = ()>) {
     let runtime =
@@ -32,7 +33,7 @@ fn put(id: &str) -> Mutation {
 }
 
 async fn seconds(count: u64) {
-    tokio::time::sleep(Duration::from_secs(count)).await;
+    pass(Duration::from_secs(count)).await;
 }
 
 fn alarms(mesh: &Mesh) -> Vec<&'static str> {
@@ -76,10 +77,10 @@ fn a_hello_of_a_boot_that_is_over_is_no_rollback() {
             mesh.node(0).unwrap().write(put("first"), Some(WriteLevel::All)).await.unwrap();
             let id = mesh.id(1);
             mesh.network.pause(&id);
-            tokio::time::sleep(Duration::from_millis(1_100)).await;
+            pass(Duration::from_millis(1_100)).await;
             mesh.stop(0).await;
             mesh.start(0);
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            pass(Duration::from_millis(100)).await;
             mesh.network.resume(&id);
             seconds(15).await;
             assert_eq!(alarms(&mesh), Vec::<&str>::new(), "seed {seed}");
@@ -118,7 +119,7 @@ fn a_node_does_not_serve_on_the_word_of_one_that_was_as_empty_as_itself() {
             cut(&mesh, &[(4, 0), (4, 2), (4, 3)]);
             let mut is_ready = false;
             for _ in 0..1_000 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                pass(Duration::from_millis(20)).await;
                 if mesh.node(0).unwrap().readiness() == Readiness::Ready {
                     is_ready = true;
                     break;
@@ -173,7 +174,7 @@ fn two_nodes_that_are_cut_for_ever_converge_through_the_third() {
                 let id = format!("r{}", i % 7);
                 // n0 and n2 by turns; each has its quorum with n1.
                 mesh.node(if i % 2 == 0 { 0 } else { 2 }).unwrap().write(put(&id), None).await.unwrap();
-                tokio::time::sleep(Duration::from_millis(150)).await;
+                pass(Duration::from_millis(150)).await;
             }
             seconds(8).await;
             let first = mesh.node(0).unwrap().state_hash().await.unwrap();
