@@ -148,7 +148,8 @@ fn pull(inner: &Arc<Inner>, peer: &Arc<Peer>, opened: &Opened) -> Result<Answer,
     Ok(Answer { status: OK, frames: Some(Frames::new(frames)), slug: "ok" })
 }
 
-fn slug(error: StoreError) -> Slug {
+/// What a peer is told when the store did not do what it was asked.
+pub(crate) fn slug(error: StoreError) -> Slug {
     match error {
         StoreError::Busy => Slug::Busy,
         StoreError::DiskFull => Slug::DiskFull,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use federation_core::quorum::ack_tracker::Reason;
 use federation_net::status::{LinkState, OpAtPeer};
 use federation_tests::mock_peer::Manner;
+use federation_wire::v1::ack::OpRefusal;
 
 use crate::bench::{ACK_TIMEOUT, Bench, eventually, node_id};
 
@@ -82,4 +83,28 @@ async fn what_a_hung_peer_missed_reaches_it_when_it_answers_again() {
     bench.await_op(&dot, "a", OpAtPeer::Held).await;
     assert!(bench.peer("a").holds(&dot));
     bench.write("after").await.met();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_peer_refused_for_good_is_not_sent_again() {
+    let mut bench = Bench::with_peers_up(2, &["a"]).await;
+    bench.peer("a").answer_pushes(Manner::Refusing(OpRefusal::KindNotAllowed));
+    let dot = bench.write("refused").await.not_met_with(Reason::Refused, 1, 2, &[("a", "forbidden")]);
+    bench.await_op(&dot, "a", OpAtPeer::Refused).await;
+
+    // A session runs at its return, and a live page after it.
+    bench.peer("a").answer_pushes(Manner::Obliging);
+    bench.peer_mut("a").leave().await;
+    bench.write("away").await.not_met_with(Reason::Unreachable, 1, 2, &[("a", "unreachable")]);
+    bench.peer_mut("a").arrive();
+    bench.await_state("a", LinkState::Up).await;
+    let after = bench.write("after").await.met().written.op.dot.clone();
+    bench.await_op(&after, "a", OpAtPeer::Held).await;
+    eventually("the session has ended", || {
+        let ended = |end| bench.node.metrics().sessions.get(end).copied().unwrap_or(0);
+        ended("push_complete") + ended("push_broken") > 0
+    })
+    .await;
+    assert!(!bench.peer("a").holds(&dot), "it was sent again");
+    assert_eq!(bench.node.op_status(&dot).peers[&node_id("a")], OpAtPeer::Refused, "and not claimed either");
 }

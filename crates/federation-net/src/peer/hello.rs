@@ -20,6 +20,7 @@ use super::driver::Active;
 use super::{Peer, PeerHello};
 use crate::exchange::{ExchangeError, exchange_on};
 use crate::inner::Inner;
+use crate::server::slug;
 use crate::store_call::{submit, submit_one};
 use crate::transport::Connection;
 
@@ -90,7 +91,8 @@ fn compare(
 
 fn failure(peer: &Peer, error: ExchangeError) -> PeerFailure {
     if let ExchangeError::Nack(slug) = error {
-        tracing::warn!(peer = %peer.id, slug = slug.as_str(), "the peer refused hello");
+        // Not louder: an attempt is made for every burst of writes, and the status has the last error.
+        tracing::debug!(peer = %peer.id, slug = slug.as_str(), "the peer refused hello");
     }
     error.failure()
 }
@@ -243,7 +245,7 @@ async fn learn(
         // Of a peer that must re-bootstrap nothing is remembered, but it is told of its ops all the same.
         let fact = Request::Remember(Fact::Peer(peer.id.clone(), seen));
         let batch = if verdict.is_none() { vec![fact] } else { Vec::new() };
-        submit(&*inner.store, batch).await.map_err(|_| Slug::Busy)?;
+        submit(&*inner.store, batch).await.map_err(slug)?;
     }
     let is_to_be_drained_again = {
         let mut state = peer.state();
@@ -316,9 +318,7 @@ async fn heed(inner: &Arc<Inner>, peer: &Peer, hello: &Hello) -> Result<(), Slug
     let last = hello.remembers.map_or(own, |remembered| remembered.store.max(own));
     let created_ms = inner.wall.now().0.max(last.created_ms.saturating_add(1));
     let store = StoreId { created_ms, random: inner.gate.draw() };
-    submit_one(&*inner.store, Request::Remember(Fact::RebootstrapBegun { store }))
-        .await
-        .map_err(|_| Slug::Busy)?;
+    submit_one(&*inner.store, Request::Remember(Fact::RebootstrapBegun { store })).await.map_err(slug)?;
     // The epoch of before may have dots that this node has forgotten: own ops begin one anew.
     inner.epoch.store(Arc::default());
     for peer in inner.peers.values() {

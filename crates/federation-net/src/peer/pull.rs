@@ -17,7 +17,7 @@ use federation_wire::v1::pull::PullRequest;
 use tokio::sync::mpsc;
 
 use super::driver::Active;
-use super::push::{begin_session, claims, end_session, read_page};
+use super::push::{DeadLetters, Outgoing, begin_session, claims, end_session};
 use super::{Delivering, Peer};
 use crate::admit::admit;
 use crate::exchange::{ExchangeError, next, start};
@@ -158,7 +158,7 @@ pub(crate) fn serve_pull(
             biased;
             () = stop.cancelled() => {}
             // An answer that breaks off ends without its completion: the caller asks again.
-            _ = give(&task_inner, &task_peer, &request, &known, &frames) => {}
+            _ = give(&task_inner, &task_peer, &request, known, &frames) => {}
         }
     });
     answer
@@ -168,12 +168,14 @@ async fn give(
     inner: &Arc<Inner>,
     peer: &Arc<Peer>,
     request: &Envelope,
-    known: &NodeClock,
+    known: NodeClock,
     frames: &mpsc::Sender<Bytes>,
 ) -> Option<()> {
+    let dead = DeadLetters::of(inner, peer);
     let start = begin_session(inner, peer).await.ok()?;
     let session = start.session;
-    let given = give_session(inner, request, known, frames, SessionSender::new(start)).await;
+    let outgoing = Outgoing { session, known, dead };
+    let given = give_session(inner, request, &outgoing, frames, SessionSender::new(start)).await;
     end_session(inner, session).await;
     given
 }
@@ -181,15 +183,15 @@ async fn give(
 async fn give_session(
     inner: &Inner,
     request: &Envelope,
-    known: &NodeClock,
+    outgoing: &Outgoing,
     frames: &mpsc::Sender<Bytes>,
     mut sender: SessionSender,
 ) -> Option<()> {
-    let session = sender.start().session;
+    let session = outgoing.session;
     let item = |body: &[u8]| inner.gate.seal_answer(request, |to| FrameKind::Item { to }, body);
     let mut after = None;
     loop {
-        let page = read_page(inner, session, known, after).await.ok()?;
+        let page = outgoing.page(inner, after).await.ok()?;
         if !page.ops.is_empty() {
             let lane = Lane::Backfill { session: session.0, page: sender.next_page() };
             let ops = page.ops.iter().map(|op| PageOp::of(&op.sealed)).collect();

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use federation_core::coordinator::PeerAnswer;
 use federation_core::dot::Dot;
-use federation_core::id::{BootId, OpHash};
+use federation_core::id::{BootId, NodeId, OpHash};
 use federation_core::limits::{GROUP_OPS_MAX, SESSION_PAGE_BYTES_MAX};
 use federation_core::link::{LinkEvent, SessionEnd};
 use federation_core::node_clock::NodeClock;
 use federation_core::port::store::{
-    Fact, Outcome, Request, SessionId, SessionPage, SessionQuery, SessionStart, StoreError, Written,
+    Fact, Facts, Outcome, Request, SessionId, SessionPage, SessionQuery, SessionStart, StoreError, Written,
 };
 use federation_core::quorum::ack_tracker::{Deferral, Refusal};
 use federation_core::scope::Scope;
@@ -70,9 +70,10 @@ pub(crate) async fn send_live(
 /// Runs a session to the peer: delivers all it lacks as of one instant, and claims it complete.
 pub(crate) async fn run_push(inner: &Arc<Inner>, peer: &Arc<Peer>, active: &Active) -> SessionEnd {
     let Some(_right) = peer.begin_delivering() else { return SessionEnd::Elsewhere };
+    let dead = DeadLetters::of(inner, peer);
     let Ok(start) = begin_session(inner, peer).await else { return SessionEnd::Broken };
     let session = start.session;
-    let end = deliver(inner, peer, active, start).await;
+    let end = deliver(inner, peer, active, start, dead).await;
     end_session(inner, session).await;
     let (end, slug) = match end {
         Ok(end) => (end, "push_complete"),
@@ -97,21 +98,45 @@ pub(crate) async fn end_session(inner: &Inner, session: SessionId) {
     }
 }
 
-/// The next page of a session.
-pub(crate) async fn read_page(
-    inner: &Inner,
-    session: SessionId,
-    known: &NodeClock,
-    after: Option<Dot>,
-) -> Result<SessionPage, StoreError> {
-    let wanted = SessionQuery {
-        session,
-        known: known.clone(),
-        after,
-        ops_max: GROUP_OPS_MAX,
-        bytes_max: SESSION_PAGE_BYTES_MAX,
-    };
-    query(&inner.store, |store, done| store.session_page(wanted, done)).await
+/// What a session reads from: what the receiver has, and what it will not have.
+pub(crate) struct Outgoing {
+    pub(crate) session: SessionId,
+    pub(crate) known: NodeClock,
+    pub(crate) dead: DeadLetters,
+}
+
+/// The ops that a peer had refused for good before its session began: not sent again. Looked up before, so that
+/// none of them can be in the session's claim.
+#[derive(Clone, Debug)]
+pub(crate) struct DeadLetters {
+    facts: Arc<Facts>,
+    peer: NodeId,
+}
+
+impl DeadLetters {
+    pub(crate) fn of(inner: &Inner, peer: &Peer) -> Self {
+        Self { facts: Arc::clone(&inner.snapshot().facts), peer: peer.id.clone() }
+    }
+
+    fn has(&self, dot: &Dot) -> bool {
+        self.facts.dead_letters.get(&self.peer).is_some_and(|letters| letters.contains_key(dot))
+    }
+}
+
+impl Outgoing {
+    /// The next page, without what is dead for the receiver.
+    pub(crate) async fn page(&self, inner: &Inner, after: Option<Dot>) -> Result<SessionPage, StoreError> {
+        let wanted = SessionQuery {
+            session: self.session,
+            known: self.known.clone(),
+            after,
+            ops_max: GROUP_OPS_MAX,
+            bytes_max: SESSION_PAGE_BYTES_MAX,
+        };
+        let mut page = query(&inner.store, |store, done| store.session_page(wanted, done)).await?;
+        page.ops.retain(|op| !self.dead.has(&op.dot));
+        Ok(page)
+    }
 }
 
 /// The messages that claim a session complete: more than one only for a clock of tens of thousands of ranges.
@@ -133,17 +158,18 @@ async fn deliver(
     peer: &Arc<Peer>,
     active: &Active,
     start: SessionStart,
+    dead: DeadLetters,
 ) -> Result<SessionEnd, ()> {
     let session = start.session;
-    let known = peer.clock_in(active.boot).ok_or(())?;
+    let outgoing = Outgoing { session, known: peer.clock_in(active.boot).ok_or(())?, dead };
     let mut sender = SessionSender::new(start);
     let mut retry = false;
-    let mut page = read_page(inner, session, &known, None).await.map_err(drop)?;
+    let mut page = outgoing.page(inner, None).await.map_err(drop)?;
     loop {
         let next = page.next.clone();
         let read_ahead = async {
             match &next {
-                Some(after) => read_page(inner, session, &known, Some(after.clone())).await.map(Some),
+                Some(after) => outgoing.page(inner, Some(after.clone())).await.map(Some),
                 None => Ok(None),
             }
         };
