@@ -334,7 +334,7 @@ fn gather(
 }
 
 /// How long a group waits for as many requests as the last one had: about what one sync takes.
-const GATHER_WAIT: Duration = Duration::from_micros(400);
+const GATHER_WAIT: Duration = Duration::from_micros(800);
 /// Requests of the last group from which on there are callers to wait for.
 const GATHER_OPS_MIN: usize = 4;
 
