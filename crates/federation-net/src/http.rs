@@ -8,7 +8,6 @@ pub mod server;
 use std::future::Future;
 use std::time::Duration;
 
-use federation_wire::frame::Route;
 use hyper::rt::Executor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,11 +20,6 @@ const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// How long a connection may be silent before a PING, and how long its answer may take.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
-
-/// The path of a route.
-pub(crate) fn path(route: Route) -> &'static str {
-    route.path()
-}
 
 /// Runs hyper's own tasks where their owner can see them end.
 #[derive(Clone, Debug)]

@@ -121,7 +121,7 @@ pub struct OpStatus {
     pub dot: Dot,
     /// Whether this node has it: live, replaced or collected.
     pub here: bool,
-    /// Whether it is live here: not replaced by a later write.
+    /// What is known of it at each dialled peer.
     pub peers: BTreeMap<NodeId, OpAtPeer>,
 }
 

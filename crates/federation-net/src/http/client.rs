@@ -14,9 +14,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::{
-    CONNECTION_WINDOW_BYTES, FRAME_MEDIA_TYPE, KEEP_ALIVE, STREAM_WINDOW_BYTES, TrackedExecutor, path,
-};
+use super::{CONNECTION_WINDOW_BYTES, FRAME_MEDIA_TYPE, KEEP_ALIVE, STREAM_WINDOW_BYTES, TrackedExecutor};
 use crate::config::PeerEndpoint;
 use crate::transport::{BoxFuture, Connection, FrameSource, Frames, Transport, TransportError};
 
@@ -92,7 +90,7 @@ struct HttpConnection {
 impl Connection for HttpConnection {
     fn call(&self, route: Route, frame: Bytes) -> BoxFuture<'static, Result<Frames, TransportError>> {
         let mut sender = self.sender.clone();
-        let request = Request::post(format!("http://{}{}", self.authority, path(route)))
+        let request = Request::post(format!("http://{}{}", self.authority, route.path()))
             .header(header::CONTENT_TYPE, FRAME_MEDIA_TYPE)
             .body(Full::new(frame));
         Box::pin(async move {
