@@ -57,7 +57,7 @@ prop_compose! {
         hlc in any::<u64>(),
         namespace in "[a-z]{1,9}(/[a-zäöü0-9 ]{1,9}){0,3}",
         kind in "[a-z][a-z0-9_-]{0,9}",
-        id in "[A-Za-z0-9._:@-]{1,40}",
+        id in "[A-Za-z0-9_:@-][A-Za-z0-9._:@-]{0,39}",
         author in "[A-Za-z0-9._:@/-]{1,40}",
         context in a_dot_set(),
         body in a_body(),
