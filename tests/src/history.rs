@@ -1,10 +1,116 @@
 //! What clients asked, when, and what they were told: the record that the checkers hold the nodes against.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use federation_wire::api::DotText;
 use serde::{Deserialize, Serialize};
+
+use crate::checker::Settling;
+
+/// All that was recorded of one run: what clients were told, and what was seen of the nodes.
+///
+/// A harness that cannot look into a store (real processes) leaves `ops` and `durable` empty; the checkers then go by
+/// calls and final states alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// How many nodes there are.
+    pub nodes: usize,
+    /// Calls of clients, in the order of their answers.
+    pub calls: Vec<Call>,
+    /// Every op that was ever committed at its origin.
+    pub ops: BTreeMap<DotText, OpFact>,
+    /// For some acknowledged writes, which disks held them at the moment of the answer.
+    pub durable: Vec<DurableSample>,
+    /// How the nodes became equal, each time that all faults had ended.
+    pub settlings: Vec<Settling>,
+    /// What was tried against the nodes by who may not, and what came of it.
+    pub intrusions: Vec<Intrusion>,
+    /// What no node may do, seen while it happened.
+    pub incidents: Vec<Incident>,
+    /// What the nodes hold in the end.
+    pub finals: FinalStates,
+}
+
+/// An op, by what the harness knows of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpFact {
+    /// The record.
+    pub key: String,
+    /// Its hash, in hexadecimal.
+    pub hash: String,
+    /// What it writes; none for a delete.
+    pub content: Option<String>,
+    /// Its rank among concurrent versions: the greatest wins. Its HLC; the dot decides between equals.
+    pub hlc: u64,
+    /// The ops of this record that its causal context names, of those that were ever made.
+    pub covers: BTreeSet<DotText>,
+    /// The ops of this record that its writer had seen, by the harness's own books, with what those had seen.
+    pub knew: BTreeSet<DotText>,
+    /// What the mesh owes.
+    pub fate: Fate,
+}
+
+/// What the mesh owes of an op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// Acknowledged: it must be there, or replaced by one that had seen it.
+    Promised,
+    /// Not promised, but at least one disk that held it was never lost: as if promised.
+    Durable,
+    /// Every disk that held it was lost before anyone was promised anything: it may be gone.
+    MayBeGone,
+}
+
+/// Which disks held an acknowledged write when its client was told so, by what a power cut would leave of each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DurableSample {
+    /// The op.
+    pub dot: DotText,
+    /// How many had to hold it.
+    pub needed: usize,
+    /// The nodes whose disks held it, or a version that covers it.
+    pub holders: BTreeSet<usize>,
+}
+
+/// One try of somebody who may not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intrusion {
+    /// What was tried.
+    pub kind: String,
+    /// The node it was tried on.
+    pub node: usize,
+    /// What the node answered.
+    pub answer: IntrusionAnswer,
+}
+
+/// What a node answered to an intrusion.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum IntrusionAnswer {
+    /// It said no, or that much happened as the sender may not do.
+    Refused {
+        /// The slug of the refusal.
+        slug: String,
+    },
+    /// It went on to handle what it was sent.
+    Accepted {
+        /// What it said, for people.
+        what: String,
+    },
+    /// It did not answer: it was down, or the frame was lost.
+    None,
+}
+
+/// Something that no node may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incident {
+    /// The node, if it is one.
+    pub node: Option<usize>,
+    /// What was seen, for people.
+    pub what: String,
+}
 
 /// One call of one client, from its begin to its answer.
 ///
@@ -19,6 +125,17 @@ pub struct Call {
     pub key: String,
     /// Who else writes the record.
     pub sharing: Sharing,
+    /// The session whose reads must not go back in causal order, if it belongs to one: at one node, or with a causal
+    /// token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<u64>,
+    /// How many nodes a read had to ask, or had to hold the write; none: one for a read, what the node was started with
+    /// for a write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<usize>,
+    /// The key under which a write may be repeated without a second record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
     /// What was asked.
     pub request: Request,
     /// When it was sent: microseconds since the history began.
@@ -72,6 +189,10 @@ pub enum Answer {
     NotPromised {
         /// The op.
         dot: DotText,
+        /// Nodes that hold it, as far as the node knew.
+        got: usize,
+        /// Nodes that had to.
+        needed: usize,
         /// Why.
         reason: String,
     },
@@ -92,6 +213,9 @@ pub enum Answer {
     Read {
         /// What was there.
         seen: Seen,
+        /// Every live version, where the harness can see them.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        live: BTreeSet<DotText>,
     },
     /// An answer that no document names: written or not.
     Undocumented {
@@ -130,7 +254,10 @@ pub struct FinalStates {
     /// By record.
     pub records: BTreeMap<String, Vec<Seen>>,
     /// For each acknowledged op of a contended record, whether each node has it: live, or covered by what replaced it.
+    /// Filled by a harness that cannot look into the stores.
     pub known_ops: BTreeMap<DotText, Vec<bool>>,
+    /// By record, the live versions at each node, in the order of the nodes. Filled by a harness that can.
+    pub live: BTreeMap<String, Vec<BTreeSet<DotText>>>,
 }
 
 impl Call {
@@ -195,12 +322,14 @@ impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Acknowledged { dot } => write!(f, "acknowledged as {dot}"),
-            Self::NotPromised { dot, reason } => write!(f, "not promised ({reason}) as {dot}"),
+            Self::NotPromised { dot, got, needed, reason } => {
+                write!(f, "not promised ({reason}, {got} of {needed}) as {dot}")
+            }
             Self::Refused { status, slug } => write!(f, "refused: {status} {slug}"),
             Self::Unreached => f.write_str("no connection"),
             Self::Cut => f.write_str("cut off"),
             Self::TimedOut => f.write_str("no answer in time"),
-            Self::Read { seen } => write!(f, "{seen}"),
+            Self::Read { seen, .. } => write!(f, "{seen}"),
             Self::Undocumented { status, body } => write!(f, "undocumented: {status} {body:?}"),
         }
     }

@@ -1,5 +1,6 @@
 //! Calls nodes as clients do, and records every call.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -101,7 +102,20 @@ impl Caller {
         }
         let (key, end_us) = (target.key.to_owned(), self.now_us());
         let Target { client, node, sharing, .. } = target;
-        let call = Call { client, node, key, sharing, request, begin_us, end_us, answer: answer.clone() };
+        let answered = answer.clone();
+        let call = Call {
+            client,
+            node,
+            key,
+            sharing,
+            session: None,
+            level: None,
+            idempotency_key: None,
+            request,
+            begin_us,
+            end_us,
+            answer: answered,
+        };
         self.calls().push(call);
         answer
     }
@@ -109,7 +123,7 @@ impl Caller {
     /// What a node shows of a record, unrecorded.
     pub async fn look(&self, node: usize, key: &str) -> Seen {
         match self.ask(node, key, &Request::Read).await {
-            Answer::Read { seen } => seen,
+            Answer::Read { seen, .. } => seen,
             other => Seen::Unknown { what: format!("{other:?}") },
         }
     }
@@ -149,9 +163,10 @@ impl Caller {
 /// What an answer means.
 fn read_answer(request: &Request, answer: &supervisor::Answer) -> Answer {
     let understood = match (request, answer.status) {
-        (Request::Read, 200) => value_of(answer).map(|seen| Answer::Read { seen }),
+        (Request::Read, 200) => value_of(answer).map(|seen| Answer::Read { seen, live: BTreeSet::new() }),
         (Request::Read, 404 | 410) => refusal_of(answer).map(|(status, _)| Answer::Read {
             seen: if status == 410 { Seen::Deleted } else { Seen::Missing },
+            live: BTreeSet::new(),
         }),
         (Request::Create { .. }, 201) | (Request::Update { .. } | Request::Delete, 200) => {
             acknowledged_dot(answer).map(|dot| Answer::Acknowledged { dot })
@@ -187,7 +202,12 @@ fn not_promised(answer: &supervisor::Answer) -> Option<Answer> {
         && body.error == QuorumNotMetBody::ERROR
         && body.got < body.needed
         && answer.headers.contains_key("retry-after");
-    is_meant.then_some(Answer::NotPromised { dot: body.dot, reason: body.reason })
+    is_meant.then_some(Answer::NotPromised {
+        dot: body.dot,
+        got: body.got,
+        needed: body.needed,
+        reason: body.reason,
+    })
 }
 
 fn refusal_of(answer: &supervisor::Answer) -> Option<(u16, String)> {
@@ -239,7 +259,8 @@ mod tests {
         let body = format!(
             r#"{{"error":"quorum_not_met","got":1,"needed":2,"reason":"timeout","id":"k","dot":"{dot}","peers":{{}},"durable":"local"}}"#
         );
-        check(503, &body, &Answer::NotPromised { dot, reason: "timeout".to_owned() });
+        let reason = "timeout".to_owned();
+        check(503, &body, &Answer::NotPromised { dot, got: 1, needed: 2, reason });
         for (status, body) in
             [(500, "oops"), (409, r#"{"error":"odd","message":""}"#), (503, "{}"), (200, "{}")]
         {

@@ -74,7 +74,7 @@ pub async fn final_states(caller: &Caller, calls: &[Call]) -> FinalStates {
         }
     }
     open.join_all().await.into_iter().for_each(&mut note);
-    FinalStates { records: grouped(shown), known_ops: grouped(known) }
+    FinalStates { records: grouped(shown), known_ops: grouped(known), ..FinalStates::default() }
 }
 
 /// One answer of [`final_states`].

@@ -168,7 +168,7 @@ impl Writer {
         let (client, node) = (self.number, (record.home + step) % nodes);
         let target = Target { client, node, key: &record.key, sharing: Sharing::Owned };
         let answer = self.caller.call(target, Request::Read).await;
-        let Answer::Read { seen: Seen::Value { dot, .. } } = answer else { return };
+        let Answer::Read { seen: Seen::Value { dot, .. }, .. } = answer else { return };
         if record.settled.as_ref() == Some(&dot) {
             record.home = node;
             self.write(at, RequestKind::Update).await;

@@ -17,7 +17,7 @@ pub(crate) fn acknowledged(seq: u64) -> Answer {
 }
 
 pub(crate) fn not_promised(seq: u64) -> Answer {
-    Answer::NotPromised { dot: dot(seq), reason: "timeout".to_owned() }
+    Answer::NotPromised { dot: dot(seq), got: 1, needed: 2, reason: "timeout".to_owned() }
 }
 
 pub(crate) fn refused() -> Answer {
@@ -43,7 +43,7 @@ pub(crate) fn value(content: &str, seq: u64) -> Seen {
 /// What is found when three nodes show this of the one record of the history.
 pub(crate) fn found(calls: &[Call], seen: &[Seen; 3]) -> Vec<(Guarantee, Option<usize>)> {
     let records = BTreeMap::from([("k".to_owned(), seen.to_vec())]);
-    found_in(calls, &FinalStates { records, known_ops: BTreeMap::new() })
+    found_in(calls, &FinalStates { records, ..FinalStates::default() })
 }
 
 pub(crate) fn found_in(calls: &[Call], finals: &FinalStates) -> Vec<(Guarantee, Option<usize>)> {
@@ -61,6 +61,9 @@ fn call(request: Request, answer: Answer) -> Call {
         node: 0,
         key: "k".to_owned(),
         sharing: Sharing::Owned,
+        session: None,
+        level: None,
+        idempotency_key: None,
         request,
         begin_us: 0,
         end_us: 1,
