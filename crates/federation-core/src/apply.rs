@@ -3,6 +3,7 @@
 use crate::dot::Dot;
 use crate::id::OpHash;
 use crate::node_clock::NodeClock;
+use crate::planted::{Defect, is_planted};
 use crate::record::{Record, Version};
 
 /// What [`apply`] did.
@@ -76,8 +77,20 @@ fn merge(record: &mut Record, version: Version) -> Applied {
     if record.versions().iter().filter(stays).any(|v| v.context.contains(&version.dot)) {
         return Applied::Superseded;
     }
-    let removed = record.remove_where(|v| version.context.contains(&v.dot));
+    let mut removed = record.remove_where(|v| version.context.contains(&v.dot));
     let concurrent = !record.is_empty();
     record.insert(version);
+    if is_planted(Defect::LwwDrop) {
+        removed.extend(keep_greatest(record, 1));
+    }
     Applied::Live { removed, concurrent }
+}
+
+/// For planted defects: drops all but the `kept` versions with the greatest rank. The op that has just come in may be
+/// among those that go.
+fn keep_greatest(record: &mut Record, kept: usize) -> Vec<Dot> {
+    let mut ranks: Vec<_> = record.versions().iter().map(|v| (v.hlc, v.dot.clone())).collect();
+    ranks.sort_unstable();
+    ranks.truncate(ranks.len().saturating_sub(kept));
+    record.remove_where(|v| ranks.iter().any(|(_, dot)| v.dot == *dot))
 }

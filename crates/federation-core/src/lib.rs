@@ -43,6 +43,7 @@ pub mod limits;
 pub mod link;
 pub mod node_clock;
 pub mod op;
+pub mod planted;
 pub mod port;
 pub mod quorum;
 pub mod record;

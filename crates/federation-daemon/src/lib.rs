@@ -21,6 +21,8 @@ pub mod config;
 pub mod enrolment;
 pub mod files;
 pub mod metrics;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
 pub mod random;
 pub mod sample;
 pub mod signal;

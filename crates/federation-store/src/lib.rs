@@ -40,8 +40,6 @@ mod handle;
 mod inline;
 mod log;
 mod metrics;
-#[cfg(feature = "planted-bugs")]
-mod planted;
 mod read;
 mod replay;
 mod schema;

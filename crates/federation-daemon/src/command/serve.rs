@@ -61,6 +61,10 @@ pub enum ServeError {
     /// It did not start.
     #[error(transparent)]
     Faults(#[from] Faults),
+    /// It was told to have a bug that there is not.
+    #[cfg(feature = "planted-bugs")]
+    #[error(transparent)]
+    UnknownDefect(#[from] crate::planted::UnknownDefect),
     /// It could not begin to listen, or to receive signals.
     #[error("{what}")]
     System {
@@ -85,6 +89,8 @@ type Store = StoreHandle<RealDisk, SledIndexes>;
 /// Runs a node until it is asked to stop.
 pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
     telemetry::init(args.log_format);
+    #[cfg(feature = "planted-bugs")]
+    crate::planted::plant_from_environment()?;
     let mut stop = Stop::listen().map_err(|source| system("signals cannot be received", source))?;
     raise_file_limit();
     let parent_gone = args.exit_with_parent.then(watch_parent);

@@ -179,10 +179,6 @@ impl DiskFile for RealFile {
     }
 
     fn sync_data(&self) -> Result<(), DiskError> {
-        #[cfg(feature = "planted-bugs")]
-        if crate::planted::is_fsync_lazy() {
-            return Ok(());
-        }
         self.file.sync_data().map_err(|e| DiskError::of(DiskAction::Sync, &self.name, e))
     }
 }
