@@ -1,47 +1,51 @@
 //! A network in memory: frames travel with seeded delays, links are cut one way or both, nodes vanish.
 //!
 //! It carries whole frames, not bytes of a TCP stream: what is simulated is what the protocol sees of a network
-//! (delay, reordering between requests, lost requests, lost answers, unreachable nodes). HTTP itself is tested with
-//! real processes.
+//! (delay, reordering between requests, lost requests and answers, frames that come late or twice, connections that
+//! break, unreachable nodes). HTTP itself is tested with real processes.
+//!
+//! Everything is drawn from one seed and runs on tokio's clock: one seed, one history, in a runtime of one thread whose
+//! clock is paused.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod capture;
+mod counts;
+mod line;
+mod weather;
+
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use federation_core::id::NodeId;
-use federation_net::config::PeerEndpoint;
-use federation_net::transport::{
-    BoxFuture, Connection, FrameSource, Frames, PeerService, Transport, TransportError,
-};
+use federation_net::transport::{Answer, PeerService, Transport};
 use federation_wire::frame::Route;
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long a connection attempt into a cut takes to fail, like a TCP timeout cut short by its caller.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+pub use capture::CapturedFrame;
+pub use counts::NetworkCounts;
+
+use capture::Ring;
+use line::{PanicGuard, Port};
+use weather::Weather;
 
 /// A network of nodes. Cheap to clone.
 #[derive(Clone)]
 pub struct Network {
     state: Arc<Mutex<State>>,
-    /// Told when a node that was paused goes on.
-    resumed: Arc<Notify>,
+    /// Told when frames may pass that could not, or the other way round.
+    changed: Arc<Notify>,
     /// What is under way, whether or not its sender still waits.
     under_way: TaskTracker,
 }
 
 struct State {
-    random: StdRng,
-    delay_max: Duration,
+    weather: Weather,
     nodes: BTreeMap<NodeId, Attached>,
-    cuts: BTreeSet<(NodeId, NodeId)>,
-    paused: BTreeSet<NodeId>,
+    captured: Ring,
     has_panicked: bool,
-    drop_answers_percent: u32,
 }
 
 #[derive(Clone)]
@@ -53,24 +57,18 @@ struct Attached {
 impl Network {
     /// A network whose delays are drawn from `seed`, uniformly up to `delay_max` each way.
     pub fn new(seed: u64, delay_max: Duration) -> Self {
-        Self {
-            state: Arc::new(Mutex::new(State {
-                random: StdRng::seed_from_u64(seed),
-                delay_max,
-                nodes: BTreeMap::new(),
-                cuts: BTreeSet::new(),
-                paused: BTreeSet::new(),
-                has_panicked: false,
-                drop_answers_percent: 0,
-            })),
-            resumed: Arc::default(),
-            under_way: TaskTracker::new(),
-        }
+        let state = State {
+            weather: Weather::new(seed, delay_max),
+            nodes: BTreeMap::new(),
+            captured: Ring::default(),
+            has_panicked: false,
+        };
+        Self { state: Arc::new(Mutex::new(state)), changed: Arc::default(), under_way: TaskTracker::new() }
     }
 
     /// The way into the network for one node.
     pub fn transport(&self, from: &NodeId) -> Arc<dyn Transport> {
-        Arc::new(Port { network: self.clone(), from: from.clone() })
+        Arc::new(Port::new(self.clone(), from.clone()))
     }
 
     /// A node answers from here on.
@@ -89,14 +87,74 @@ impl Network {
         }
     }
 
-    /// Nothing passes from `from` to `to` any more: no request, and no answer.
+    /// Nothing passes from `from` to `to` any more: no request, and no answer. What was sent waits there, and goes on
+    /// once the cut is mended, unless its connection breaks before.
     pub fn cut(&self, from: &NodeId, to: &NodeId) {
-        self.lock().cuts.insert((from.clone(), to.clone()));
+        self.change(|weather| weather.cuts.insert((from.clone(), to.clone())));
     }
 
-    /// A node stands still: what comes for it waits, and so does what it says. Nothing of it is lost.
+    /// Nothing passes between two nodes any more.
+    pub fn cut_both(&self, a: &NodeId, b: &NodeId) {
+        self.change(|weather| weather.cuts.extend([(a.clone(), b.clone()), (b.clone(), a.clone())]));
+    }
+
+    /// Frames pass again between two nodes, both ways.
+    pub fn mend(&self, a: &NodeId, b: &NodeId) {
+        self.change(|weather| weather.cuts.retain(|(from, to)| (from, to) != (a, b) && (from, to) != (b, a)));
+    }
+
+    /// Every link works again as in the beginning, and as fast; nothing is lost, repeated or late any more. Paused
+    /// nodes stay so.
+    pub fn heal(&self) {
+        self.change(Weather::heal);
+    }
+
+    /// A node stands still: what comes for it waits, and so does what it says. Nothing of it is lost, unless it stands
+    /// still for so long that its connections break.
     pub fn pause(&self, node: &NodeId) {
-        self.lock().paused.insert(node.clone());
+        self.change(|weather| weather.paused.insert(node.clone()));
+    }
+
+    /// A node goes on.
+    pub fn resume(&self, node: &NodeId) {
+        self.change(|weather| weather.paused.remove(node));
+    }
+
+    /// Returns once the node is not paused.
+    pub async fn awake(&self, node: &NodeId) {
+        self.until(|weather| !weather.paused.contains(node)).await;
+    }
+
+    /// From here on a frame takes up to that long each way. Two seconds are the most for which connections stay
+    /// faithful to the transport, which breaks one whose PING is unanswered for five.
+    pub fn set_delay_max(&self, delay_max: Duration) {
+        self.lock().weather.delay_max = delay_max;
+    }
+
+    /// Frames from `from` to `to` take that much longer than all others.
+    pub fn slow_link(&self, from: &NodeId, to: &NodeId, more: Duration) {
+        self.lock().weather.slow.insert((from.clone(), to.clone()), more);
+    }
+
+    /// That many of a hundred requests are lost on their way.
+    pub fn drop_requests(&self, percent: u32) {
+        self.lock().weather.chances.lost_requests = percent;
+    }
+
+    /// That many of a hundred answers are lost: the request was handled.
+    pub fn drop_answers(&self, percent: u32) {
+        self.lock().weather.chances.lost_answers = percent;
+    }
+
+    /// That many of a hundred requests come a second time, up to two seconds after the first, like from a box on the
+    /// way that repeats what it has seen. Nobody gets the answer to the second.
+    pub fn duplicate(&self, percent: u32) {
+        self.lock().weather.chances.duplicates = percent;
+    }
+
+    /// That many of a hundred frames take several times the delay, so that later ones overtake them.
+    pub fn reorder(&self, percent: u32) {
+        self.lock().weather.chances.overtaken = percent;
     }
 
     /// Whether a node panicked while it handled a frame.
@@ -104,212 +162,77 @@ impl Network {
         self.lock().has_panicked
     }
 
-    /// A node goes on.
-    pub fn resume(&self, node: &NodeId) {
-        self.lock().paused.remove(node);
-        self.resumed.notify_waiters();
+    /// What has happened so far.
+    pub fn counts(&self) -> NetworkCounts {
+        self.lock().weather.counts
     }
 
-    /// Returns once the node is not paused.
-    pub async fn awake(&self, node: &NodeId) {
-        loop {
-            let resumed = self.resumed.notified();
-            if !self.lock().paused.contains(node) {
-                return;
-            }
-            resumed.await;
-        }
+    /// The last requests that reached a node, the oldest first: what somebody who listens has.
+    pub fn captured(&self) -> Vec<CapturedFrame> {
+        self.lock().captured.frames()
     }
 
-    /// Every link works again.
-    pub fn heal(&self) {
-        let mut state = self.lock();
-        state.cuts.clear();
-        state.drop_answers_percent = 0;
-    }
-
-    /// That many of a hundred answers are lost: the request was handled.
-    pub fn drop_answers(&self, percent: u32) {
-        self.lock().drop_answers_percent = percent;
+    /// Brings a frame to a node from nowhere: somebody who is in its own network, so that no cut keeps it away. None
+    /// if the node does not run, or ends before it answers.
+    pub async fn inject(&self, to: &NodeId, route: Route, frame: Bytes) -> Option<Answer> {
+        self.travel(to, to).await;
+        self.read_by(to, to).await;
+        let attached = self.lock().nodes.get(to).cloned()?;
+        self.count(|counts| counts.injected += 1);
+        let (network, node) = (self.clone(), to.clone());
+        // As the server has a task for each request: a panic is the node's, not the attacker's.
+        let handling = self.under_way.spawn(async move {
+            let _guard = PanicGuard::new(network.clone());
+            let answer = attached.service.call(route, frame);
+            let answer = tokio::select! {
+                biased;
+                () = attached.gone.cancelled() => return None,
+                answer = answer => answer,
+            };
+            network.awake(&node).await;
+            Some(answer)
+        });
+        handling.await.ok().flatten()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn count(&self, what: impl FnOnce(&mut NetworkCounts)) {
+        what(&mut self.lock().weather.counts);
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Weather) -> T) {
+        change(&mut self.lock().weather);
+        self.changed.notify_waiters();
+    }
+
+    /// Returns once `holds` holds.
+    async fn until(&self, holds: impl Fn(&Weather) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            if holds(&self.lock().weather) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     fn is_cut(&self, from: &NodeId, to: &NodeId) -> bool {
-        self.lock().cuts.contains(&(from.clone(), to.clone()))
+        self.lock().weather.is_cut(from, to)
     }
 
-    fn loses_answer(&self) -> bool {
-        let mut state = self.lock();
-        let percent = state.drop_answers_percent;
-        percent > 0 && state.random.random_range(0..100) < percent
-    }
-
-    async fn travel(&self) {
-        let delay = {
-            let mut state = self.lock();
-            let most = u64::try_from(state.delay_max.as_micros()).unwrap_or(u64::MAX);
-            Duration::from_micros(state.random.random_range(0..=most))
-        };
+    async fn travel(&self, from: &NodeId, to: &NodeId) {
+        let delay = self.lock().weather.draw_delay(from, to);
         tokio::time::sleep(delay).await;
     }
-}
 
-struct Port {
-    network: Network,
-    from: NodeId,
-}
-
-impl Transport for Port {
-    fn connect<'a>(
-        &'a self,
-        peer: &'a PeerEndpoint,
-    ) -> BoxFuture<'a, Result<Arc<dyn Connection>, TransportError>> {
-        Box::pin(async move {
-            self.network.awake(&self.from).await;
-            self.network.travel().await;
-            if self.network.is_cut(&self.from, &peer.id) || self.network.is_cut(&peer.id, &self.from) {
-                tokio::time::sleep(CONNECT_TIMEOUT).await;
-                return Err(TransportError::Unreachable);
-            }
-            let attached = self.network.lock().nodes.get(&peer.id).cloned();
-            let attached = attached.ok_or(TransportError::Unreachable)?;
-            let connection: Arc<dyn Connection> = Arc::new(Wire {
-                network: self.network.clone(),
-                from: self.from.clone(),
-                to: peer.id.clone(),
-                attached,
-            });
-            Ok(connection)
-        })
-    }
-}
-
-struct Wire {
-    network: Network,
-    from: NodeId,
-    to: NodeId,
-    attached: Attached,
-}
-
-impl Connection for Wire {
-    fn call(&self, route: Route, frame: Bytes) -> BoxFuture<'static, Result<Frames, TransportError>> {
-        let way = Way { network: self.network.clone(), from: self.to.clone(), to: self.from.clone() };
-        let attached = self.attached.clone();
-        let (arrived, answer) = oneshot::channel();
-        // What was sent is on its way: it arrives whether its sender still waits, or lives.
-        self.network.under_way.spawn(deliver(way.clone(), attached.clone(), route, frame, arrived));
-        Box::pin(async move {
-            let gone = attached.gone.clone();
-            let exchange = async {
-                let Ok(answer) = answer.await else { return std::future::pending().await };
-                way.arrive().await;
-                match answer.frames {
-                    Some(frames) => Ok(Frames::new(Travelling { frames, way, gone: attached.gone.clone() })),
-                    None => Err(TransportError::Refused { status: answer.status }),
-                }
-            };
-            tokio::select! {
-                biased;
-                () = gone.cancelled() => Err(TransportError::ConnectionLost),
-                answer = exchange => answer,
-            }
-        })
-    }
-}
-
-/// Brings a frame to the other side and hands its answer back; says nothing where the link is cut or the node gone.
-async fn deliver(
-    way: Way,
-    attached: Attached,
-    route: Route,
-    frame: Bytes,
-    arrived: oneshot::Sender<federation_net::transport::Answer>,
-) {
-    let _guard = PanicGuard(way.network.clone());
-    let delivery = async {
-        way.network.awake(&way.to).await;
-        if way.network.is_cut(&way.to, &way.from) {
-            return;
+    /// Returns once a node takes what has come for it. What has waited for one that stood still is read in any order.
+    async fn read_by(&self, from: &NodeId, node: &NodeId) {
+        while self.lock().weather.paused.contains(node) {
+            self.awake(node).await;
+            self.travel(from, node).await;
         }
-        // What has waited for a paused node is read in any order.
-        way.network.awake(&way.from).await;
-        way.network.travel().await;
-        let answer = attached.service.call(route, frame).await;
-        way.network.awake(&way.from).await;
-        // A caller that has gone away is no error.
-        drop(arrived.send(answer));
-    };
-    tokio::select! {
-        biased;
-        () = attached.gone.cancelled() => {}
-        () = delivery => {}
-    }
-}
-
-/// Remembers a panic of whoever handled a frame: nobody else waits for that task.
-struct PanicGuard(Network);
-
-impl Drop for PanicGuard {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.lock().has_panicked = true;
-        }
-    }
-}
-
-impl Network {
-    /// Returns once the link works, which for one that is cut is never: what was sent into it is lost.
-    async fn pass(&self, from: &NodeId, to: &NodeId) {
-        if self.is_cut(from, to) {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-/// The way back.
-#[derive(Clone)]
-struct Way {
-    network: Network,
-    from: NodeId,
-    to: NodeId,
-}
-
-impl Way {
-    async fn arrive(&self) {
-        self.network.travel().await;
-        self.network.pass(&self.from, &self.to).await;
-        self.network.awake(&self.to).await;
-        if self.network.loses_answer() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-/// The frames of an answer under way.
-struct Travelling {
-    frames: Frames,
-    way: Way,
-    gone: CancellationToken,
-}
-
-impl FrameSource for Travelling {
-    fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, TransportError>>> {
-        Box::pin(async move {
-            let gone = self.gone.clone();
-            let arrival = async {
-                let frame = self.frames.next().await;
-                self.way.network.awake(&self.way.from).await;
-                self.way.network.pass(&self.way.from, &self.way.to).await;
-                frame
-            };
-            tokio::select! {
-                biased;
-                () = gone.cancelled() => Some(Err(TransportError::ConnectionLost)),
-                frame = arrival => frame,
-            }
-        })
     }
 }
