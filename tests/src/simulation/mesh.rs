@@ -119,6 +119,11 @@ impl Mesh {
         self.member(i).id.clone()
     }
 
+    /// The key of a node.
+    pub fn key(&self, i: usize) -> Arc<NodeKey> {
+        Arc::clone(&self.member(i).key)
+    }
+
     /// A running node.
     pub fn node(&self, i: usize) -> Option<&Node> {
         self.member(i).running.as_ref().map(|running| &running.node)
