@@ -28,12 +28,33 @@
 //! Marks carry a salt of the directory, so that no record's content is taken for one. Bytes of a torn group are
 //! overwritten with zeros before anything is appended, so that no later search meets them.
 //!
+//! # After a failed sync
+//!
+//! A kernel that could not write what it was to sync says so once. The bytes stay in its memory, marked as written: they
+//! are read back, every later sync succeeds without them, and a power cut takes them. So a process that starts on a
+//! machine that stayed up cannot know by reading, and cannot bring about by syncing, that a group is durable. It has to
+//! write it again.
+//!
+//! Which groups? Every one but the last was synced by the process that wrote the next one behind it, or made durable by
+//! the start of that process. So each start writes **the last group** again, over itself, before an index takes it in,
+//! before anything is appended, and before anyone is told of it. Since a power cut in the middle of that would spoil a
+//! group that may have been acknowledged long ago, its bytes go to a file of their own first (`last-group.copy`, synced,
+//! named by a rename, directory synced). Where recovery finds no whole group at the end of the log and the copy is of
+//! that position, it takes the copy. A copy that stays behind does no harm: the log never says anything else at its
+//! position.
+//!
+//! With names it is the same. All names but the newest were synced before anything was written behind them; so a last
+//! segment that is still empty is renamed away and back, and `FORMAT` is written again as long as there is no group.
+//!
+//! If any of that fails, the store does not open, and the next start does the same again.
+//!
 //! # Segments
 //!
 //! A segment is made under a temporary name, filled with zeros, given its header, synced, renamed, and the directory
 //! is synced: at each of these steps a crash leaves either a temporary file, which means nothing, or an empty
 //! segment at the right position. The old segment has no un-synced bytes by then.
 
+mod copy;
 mod frame;
 mod reader;
 mod recovery;

@@ -1,9 +1,14 @@
-//! A disk in memory that keeps synced and un-synced bytes apart.
+//! A disk in memory that keeps apart what is written, what is durable, and what a failed sync has left between both.
+
+mod content;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::content::{Directory, Fate, Inode};
 use super::{Disk, DiskAction, DiskError, DiskFile};
 
 /// A simulated disk. Clones share it; everything random in it comes from the seeds it is given.
@@ -34,27 +39,11 @@ struct State {
     generation: u64,
     inodes: BTreeMap<u64, Inode>,
     next_inode: u64,
-    names: BTreeMap<String, u64>,
-    synced_names: BTreeMap<String, u64>,
-    /// Directory after each change that was not synced, in order: a crash goes back to any of them.
-    unsynced_names: Vec<BTreeMap<String, u64>>,
+    directory: Directory,
     capacity_bytes: Option<u64>,
     operations: u64,
     fail_at: Option<u64>,
     crash_after: Option<u64>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Inode {
-    synced: Vec<u8>,
-    current: Vec<u8>,
-    unsynced: Vec<Write>,
-}
-
-#[derive(Clone, Debug)]
-struct Write {
-    offset: usize,
-    bytes: Vec<u8>,
 }
 
 impl SimulatedDisk {
@@ -73,20 +62,17 @@ impl SimulatedDisk {
         state.fail_at = None;
         match loss {
             Loss::None => {}
-            Loss::All => state.lose(|_| Fate::Gone, |_| 0),
+            Loss::All => state.lose(0, || Fate::Gone),
             Loss::Some { seed } => {
                 let mut random = Random(seed);
-                let kept = random.below(state.unsynced_names.len() as u64 + 1);
+                let kept = random.below(state.directory.unsynced() as u64 + 1);
                 let all_stay = random.below(4) == 0;
-                state.lose(
-                    |_| match random.below(32) {
-                        _ if all_stay => Fate::Stays,
-                        0 => Fate::Flips,
-                        n if n % 2 == 1 => Fate::Stays,
-                        _ => Fate::Gone,
-                    },
-                    |_| kept,
-                );
+                state.lose(kept, || match random.below(32) {
+                    _ if all_stay => Fate::Stays,
+                    0 => Fate::Flips,
+                    n if n % 2 == 1 => Fate::Stays,
+                    _ => Fate::Gone,
+                });
             }
         }
         let generation = state.generation;
@@ -120,8 +106,13 @@ impl SimulatedDisk {
         state.crash_after = Some(state.operations + count);
     }
 
-    /// The changing operation after `count` more fails with an input/output error, once. A sync that fails has lost
-    /// what it was to make durable, and the next one says nothing of it: so real kernels behave.
+    /// The changing operation after `count` more fails with an input/output error, once, as real kernels do it:
+    ///
+    /// - What a failed sync was to make durable goes on being read, also after a restart, and no later sync makes it
+    ///   durable or complains: it has to be written again. A power cut loses it, or ([`Loss::Some`]) any part of it.
+    /// - The same goes for the names that a failed sync of the directory was to make durable.
+    /// - A failed write has written its first half.
+    /// - What else fails has not been done.
     pub fn fail_after(&self, count: u64) {
         let mut state = self.lock();
         state.fail_at = Some(state.operations + count);
@@ -140,19 +131,10 @@ impl SimulatedDisk {
     /// Flips one bit of a file, in what is synced and what is read. False if the file has no such byte.
     pub fn flip_bit(&self, name: &str, offset: u64, bit: u8) -> bool {
         let mut state = self.lock();
-        let Some(inode) = state.names.get(name).copied().and_then(|i| state.inodes.get_mut(&i)) else {
+        let Some(inode) = state.directory.inode(name).and_then(|i| state.inodes.get_mut(&i)) else {
             return false;
         };
-        let at = usize::try_from(offset).unwrap_or(usize::MAX);
-        let mask = 1_u8 << (bit % 8);
-        let mut hit = false;
-        for bytes in [&mut inode.synced, &mut inode.current] {
-            if let Some(byte) = bytes.get_mut(at) {
-                *byte ^= mask;
-                hit = true;
-            }
-        }
-        hit
+        inode.flip_bit(usize::try_from(offset).unwrap_or(usize::MAX), bit)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -193,66 +175,24 @@ impl State {
     }
 
     fn used_bytes(&self) -> u64 {
-        self.names.values().filter_map(|i| self.inodes.get(i)).map(|i| i.current.len() as u64).sum()
+        self.directory.inodes().filter_map(|i| self.inodes.get(&i)).map(|i| i.current().len() as u64).sum()
     }
 
     fn inode(&self, name: &str, action: DiskAction) -> Result<u64, DiskError> {
-        self.names.get(name).copied().ok_or_else(|| DiskError::Io {
+        self.directory.inode(name).ok_or_else(|| DiskError::Io {
             action,
             name: name.to_owned(),
             source: io::ErrorKind::NotFound.into(),
         })
     }
 
-    fn directory_changed(&mut self) {
-        self.unsynced_names.push(self.names.clone());
-    }
-
-    fn lose(&mut self, mut fate: impl FnMut(u64) -> Fate, kept: impl FnOnce(usize) -> u64) {
-        let kept = usize::try_from(kept(self.unsynced_names.len())).unwrap_or(0);
-        let names = kept.checked_sub(1).and_then(|i| self.unsynced_names.get(i)).cloned();
-        self.names = names.unwrap_or_else(|| self.synced_names.clone());
-        self.synced_names = self.names.clone();
-        self.unsynced_names.clear();
-        for (id, inode) in &mut self.inodes {
-            let mut bytes = std::mem::take(&mut inode.synced);
-            for write in inode.unsynced.drain(..) {
-                for (i, piece) in write.bytes.chunks(TEAR_BYTES).enumerate() {
-                    let at = write.offset + i * TEAR_BYTES;
-                    match fate(*id) {
-                        Fate::Gone => {}
-                        Fate::Stays => put(&mut bytes, at, piece),
-                        Fate::Flips => {
-                            put(&mut bytes, at, piece);
-                            if let Some(byte) = bytes.get_mut(at + piece.len() / 2) {
-                                *byte ^= 0x10;
-                            }
-                        }
-                    }
-                }
-            }
-            inode.synced.clone_from(&bytes);
-            inode.current = bytes;
+    fn lose(&mut self, kept: u64, mut fate: impl FnMut() -> Fate) {
+        self.directory.lose(usize::try_from(kept).unwrap_or(0));
+        for inode in self.inodes.values_mut() {
+            inode.lose(&mut fate);
         }
-        let reachable: Vec<u64> = self.names.values().copied().collect();
+        let reachable: Vec<u64> = self.directory.inodes().collect();
         self.inodes.retain(|id, _| reachable.contains(id));
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Fate {
-    Stays,
-    Gone,
-    Flips,
-}
-
-fn put(file: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
-    let end = offset + bytes.len();
-    if file.len() < end {
-        file.resize(end, 0);
-    }
-    if let Some(target) = file.get_mut(offset..end) {
-        target.copy_from_slice(bytes);
     }
 }
 
@@ -260,27 +200,25 @@ impl Disk for SimulatedDisk {
     type File = SimulatedFile;
 
     fn list(&self) -> Result<Vec<String>, DiskError> {
-        Ok(self.live()?.names.keys().cloned().collect())
+        Ok(self.live()?.directory.names())
     }
 
     fn create(&self, name: &str, bytes: u64) -> Result<SimulatedFile, DiskError> {
         let mut state = self.live()?;
         state.count(DiskAction::Create, name)?;
-        let replaced = state.names.get(name).and_then(|i| state.inodes.get(i)).map_or(0, |i| i.current.len());
+        let replaced = state.directory.inode(name).and_then(|i| state.inodes.get(&i));
+        let replaced = replaced.map_or(0, |inode| inode.current().len());
         let used = state.used_bytes() - replaced as u64;
         if state.capacity_bytes.is_some_and(|capacity| used + bytes > capacity) {
-            if state.names.remove(name).is_some() {
-                state.directory_changed();
+            if state.directory.inode(name).is_some() {
+                state.directory.change(vec![(name.to_owned(), None)]);
             }
             return Err(DiskError::Full { name: name.to_owned() });
         }
         let id = state.next_inode;
         state.next_inode += 1;
-        let zeros = vec![0; usize::try_from(bytes).unwrap_or_default()];
-        let inode = Inode { synced: zeros.clone(), current: zeros, unsynced: Vec::new() };
-        state.inodes.insert(id, inode);
-        state.names.insert(name.to_owned(), id);
-        state.directory_changed();
+        state.inodes.insert(id, Inode::zeros(usize::try_from(bytes).unwrap_or_default()));
+        state.directory.change(vec![(name.to_owned(), Some(id))]);
         drop(state);
         Ok(SimulatedFile { disk: self.clone(), inode: id, name: name.to_owned() })
     }
@@ -294,9 +232,7 @@ impl Disk for SimulatedDisk {
         let mut state = self.live()?;
         state.count(DiskAction::Rename, from)?;
         let inode = state.inode(from, DiskAction::Rename)?;
-        state.names.remove(from);
-        state.names.insert(to.to_owned(), inode);
-        state.directory_changed();
+        state.directory.change(vec![(from.to_owned(), None), (to.to_owned(), Some(inode))]);
         Ok(())
     }
 
@@ -304,17 +240,19 @@ impl Disk for SimulatedDisk {
         let mut state = self.live()?;
         state.count(DiskAction::Remove, name)?;
         state.inode(name, DiskAction::Remove)?;
-        state.names.remove(name);
-        state.directory_changed();
+        state.directory.change(vec![(name.to_owned(), None)]);
         Ok(())
     }
 
     fn sync_directory(&self) -> Result<(), DiskError> {
         let mut state = self.live()?;
-        state.count(DiskAction::SyncDirectory, ".")?;
-        state.synced_names = state.names.clone();
-        state.unsynced_names.clear();
-        Ok(())
+        let counted = state.count(DiskAction::SyncDirectory, ".");
+        if counted.is_ok() {
+            state.directory.sync();
+        } else {
+            state.directory.fail_sync();
+        }
+        counted
     }
 
     fn free_bytes(&self) -> Result<u64, DiskError> {
@@ -333,7 +271,7 @@ pub struct SimulatedFile {
 
 impl DiskFile for SimulatedFile {
     fn len_bytes(&self) -> Result<u64, DiskError> {
-        Ok(self.disk.live()?.inodes.get(&self.inode).map_or(0, |i| i.current.len() as u64))
+        Ok(self.disk.live()?.inodes.get(&self.inode).map_or(0, |i| i.current().len() as u64))
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
@@ -342,7 +280,7 @@ impl DiskFile for SimulatedFile {
         let source = state
             .inodes
             .get(&self.inode)
-            .and_then(|i| i.current.get(from..from.checked_add(buffer.len())?))
+            .and_then(|i| i.current().get(from..from.checked_add(buffer.len())?))
             .ok_or_else(|| failed(DiskAction::Read, &self.name, "past the end"))?;
         buffer.copy_from_slice(source);
         Ok(())
@@ -350,19 +288,19 @@ impl DiskFile for SimulatedFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
         let mut state = self.disk.live()?;
-        state.count(DiskAction::Write, &self.name)?;
+        let counted = state.count(DiskAction::Write, &self.name);
         let (used, capacity) = (state.used_bytes(), state.capacity_bytes);
         let at = usize::try_from(offset).unwrap_or(usize::MAX);
         let Some(inode) = state.inodes.get_mut(&self.inode) else {
             return Err(failed(DiskAction::Write, &self.name, "no such file"));
         };
-        let growth = at.saturating_add(bytes.len()).saturating_sub(inode.current.len()) as u64;
+        let growth = at.saturating_add(bytes.len()).saturating_sub(inode.current().len()) as u64;
         if growth > 0 && capacity.is_some_and(|capacity| used + growth > capacity) {
             return Err(DiskError::Full { name: self.name.clone() });
         }
-        put(&mut inode.current, at, bytes);
-        inode.unsynced.push(Write { offset: at, bytes: bytes.to_vec() });
-        Ok(())
+        let written = if counted.is_ok() { bytes.len() } else { bytes.len() / 2 };
+        inode.write(at, bytes.get(..written).unwrap_or_default());
+        counted
     }
 
     fn sync_data(&self) -> Result<(), DiskError> {
@@ -371,12 +309,12 @@ impl DiskFile for SimulatedFile {
         let Some(inode) = state.inodes.get_mut(&self.inode) else {
             return Err(failed(DiskAction::Sync, &self.name, "no such file"));
         };
-        let writes = std::mem::take(&mut inode.unsynced);
-        counted?;
-        for write in writes {
-            put(&mut inode.synced, write.offset, &write.bytes);
+        if counted.is_ok() {
+            inode.sync();
+        } else {
+            inode.fail_sync();
         }
-        Ok(())
+        counted
     }
 }
 
@@ -390,81 +328,5 @@ impl Random {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) % bound.max(1)
-    }
-}
-
-/// The piece that survives or goes as one. Smaller than a sector: a disk that is worse than real ones.
-const TEAR_BYTES: usize = 64;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn content(disk: &SimulatedDisk, name: &str) -> Vec<u8> {
-        let file = disk.open(name).unwrap();
-        let mut all = vec![0; usize::try_from(file.len_bytes().unwrap()).unwrap()];
-        file.read_at(0, &mut all).unwrap();
-        all
-    }
-
-    #[test]
-    fn a_power_cut_keeps_what_was_synced_and_only_that() {
-        let disk = SimulatedDisk::new();
-        let file = disk.create("a", 200).unwrap();
-        disk.sync_directory().unwrap();
-        file.write_at(0, &[1; 100]).unwrap();
-        file.sync_data().unwrap();
-        file.write_at(100, &[2; 100]).unwrap();
-        disk.create("b", 1).unwrap();
-        let alive = disk.reopened(Loss::None);
-        assert_eq!(content(&alive, "a"), [[1; 100], [2; 100]].concat());
-        assert!(file.sync_data().is_err(), "a handle from before the crash");
-        let cut = alive.reopened(Loss::All);
-        assert_eq!(content(&cut, "a"), [[1; 100], [0; 100]].concat());
-        assert_eq!(cut.list().unwrap(), vec!["a"]);
-    }
-
-    #[test]
-    fn a_power_cut_tears_what_was_not_synced() {
-        let (mut torn, mut whole, mut none, mut flipped) = (0, 0, 0, 0);
-        for seed in 0..200 {
-            let disk = SimulatedDisk::new();
-            let file = disk.create("a", 256).unwrap();
-            disk.sync_directory().unwrap();
-            file.write_at(0, &[1; 256]).unwrap();
-            let after = content(&disk.reopened(Loss::Some { seed }), "a");
-            match after.iter().map(|b| usize::from(*b == 1)).sum() {
-                0 => none += 1,
-                256 => whole += 1,
-                n if n % TEAR_BYTES != 0 => flipped += 1,
-                _ => torn += 1,
-            }
-        }
-        assert!(torn > 0 && whole > 0 && none > 0 && flipped > 0, "{torn} {whole} {none} {flipped}");
-    }
-
-    #[test]
-    fn a_sync_that_failed_has_lost_its_writes_for_good() {
-        let disk = SimulatedDisk::new();
-        let file = disk.create("a", 4).unwrap();
-        disk.sync_directory().unwrap();
-        file.write_at(0, b"lost").unwrap();
-        disk.fail_after(0);
-        assert!(file.sync_data().is_err());
-        assert!(file.sync_data().is_ok(), "as real kernels do");
-        assert_eq!(content(&disk.reopened(Loss::All), "a"), b"\0\0\0\0");
-    }
-
-    #[test]
-    fn it_is_off_after_the_given_operation_and_full_at_its_capacity() {
-        let disk = SimulatedDisk::new();
-        disk.crash_after(1);
-        disk.create("a", 4).unwrap();
-        assert!(disk.create("b", 4).is_err());
-        let disk = disk.reopened(Loss::None);
-        disk.set_capacity_bytes(Some(6));
-        assert!(matches!(disk.create("b", 4), Err(DiskError::Full { .. })));
-        assert_eq!(disk.list().unwrap(), vec!["a"]);
-        assert_eq!(disk.free_bytes().unwrap(), 2);
     }
 }

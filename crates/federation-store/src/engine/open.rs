@@ -13,7 +13,7 @@ use crate::disk::{Disk, DiskAction, DiskError};
 use crate::error::OpenError;
 use crate::format::{FORMAT_VERSION, Format};
 use crate::index::{Batch, Index, IndexOpener};
-use crate::log::{Corruption, GroupBuilder, LogGeometry, RecordKind, Recovered, Scan, salt_of};
+use crate::log::{Corruption, GroupBuilder, Log, LogGeometry, RecordKind, Recovered, Scan, salt_of};
 use crate::metrics::Metrics;
 use crate::replay::Replay;
 use crate::schema::facts::LogFact;
@@ -25,7 +25,6 @@ use crate::state::{LookupError, State};
 struct Caught<I> {
     index: I,
     state: State,
-    recovered: Recovered,
     replayed_ops: u64,
     rebuilt: Option<RebuildReason>,
 }
@@ -43,13 +42,21 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
         setup: Setup,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(Self, OpenReport), OpenError> {
-        let salt = settle_format(&disk, &setup)?;
+        let format = format_of(&disk, &setup)?;
+        let salt = format.salt;
         let scan = Scan::open(disk, salt)?;
-        let caught = catch_up(&scan, opener, salt, progress)?;
-        let is_new = caught.recovered.end == 0;
+        let Found { index, recovered } = recover(&scan, opener, salt)?;
+        let is_new = recovered.end == 0;
         if setup.ids.new_mesh && !is_new {
             return Err(OpenError::NotEmpty);
         }
+        if is_new {
+            // Also if it is there: its name may not be durable, and without it nothing that follows can be read.
+            format.write(scan.disk())?;
+        }
+        // First of all: an index must never hold, nor anyone be told, what a power cut may take from the log.
+        scan.settle(recovered)?;
+        let caught = catch_up(&scan, opener, salt, Found { index, recovered }, progress)?;
         if let Some(found) = caught.state.memory.node.clone().filter(|found| *found != setup.node) {
             return Err(OpenError::OtherNode { found, given: setup.node });
         }
@@ -58,23 +65,10 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
             salt,
             reserve_bytes: setup.options.reserve_bytes,
         };
-        let log = scan.into_log(caught.recovered, geometry)?;
-        let metrics = Arc::new(Metrics::default());
-        let shared = Shared {
-            index: caught.index,
-            log: log.reader(),
-            snapshot: ArcSwap::from_pointee(Snapshot {
-                clock: caught.state.clock.clone(),
-                position: LogPosition(log.end()),
-                facts: Arc::clone(&caught.state.memory.facts),
-                health: Health::Writable,
-            }),
-            sessions: Mutex::new(BTreeSet::new()),
-            metrics,
-        };
+        let log = scan.into_log(recovered.end, geometry);
         let mut engine = Self {
+            shared: Arc::new(shared(caught.index, &log, &caught.state)),
             log,
-            shared: Arc::new(shared),
             state: caught.state,
             salt,
             own_origin: None,
@@ -86,7 +80,7 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
             health: Health::Writable,
             last_session: 0,
             has_ghosts: false,
-            indexed_to: caught.recovered.end,
+            indexed_to: recovered.end,
             checkpointed_to: 0,
         };
         engine.begin_boot(&setup, is_new)?;
@@ -98,8 +92,8 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
         let report = OpenReport {
             store: engine.state.memory.facts.store.unwrap_or(StoreId { created_ms: 0, random: 0 }),
             is_new,
-            recovered_to: caught.recovered.end,
-            torn_bytes: caught.recovered.torn_bytes,
+            recovered_to: recovered.end,
+            torn_bytes: recovered.torn_bytes,
             replayed_ops: caught.replayed_ops,
             rebuilt: caught.rebuilt.filter(|_| !is_new),
         };
@@ -137,35 +131,63 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
     }
 }
 
-/// The salt of the directory; makes the file with the format version if there is none.
-fn settle_format<D: Disk>(disk: &D, setup: &Setup) -> Result<u64, OpenError> {
+/// What readers see before the boot begins.
+fn shared<D: Disk, I>(index: I, log: &Log<D>, state: &State) -> Shared<D, I> {
+    let snapshot = Snapshot {
+        clock: state.clock.clone(),
+        position: LogPosition(log.end()),
+        facts: Arc::clone(&state.memory.facts),
+        health: Health::Writable,
+    };
+    Shared {
+        index,
+        log: log.reader(),
+        snapshot: ArcSwap::from_pointee(snapshot),
+        sessions: Mutex::new(BTreeSet::new()),
+        metrics: Arc::new(Metrics::default()),
+    }
+}
+
+/// The format of the directory, or of the one that is to begin.
+fn format_of<D: Disk>(disk: &D, setup: &Setup) -> Result<Format, OpenError> {
     if let Some(format) = Format::read(disk)? {
-        return Ok(format.salt);
+        return Ok(format);
     }
     let salt = salt_of(setup.ids.store_random, setup.ids.boot.0);
     if Scan::open(disk.clone(), salt).map_or(true, |scan| scan.limit() > 0) {
         return Err(OpenError::FormatUnreadable);
     }
-    Format { version: FORMAT_VERSION, salt }.write(disk)?;
-    Ok(salt)
+    Ok(Format { version: FORMAT_VERSION, salt })
 }
 
-/// Opens the index and brings it up to the log, or makes it again.
+/// Finds the end of the log, and the index if it can be trusted. Writes to neither.
+fn recover<D: Disk, O: IndexOpener>(
+    scan: &Scan<D>,
+    opener: &O,
+    salt: u64,
+) -> Result<Found<O::Index>, OpenError> {
+    Ok(match usable(scan, opener, salt)? {
+        Ok((usable, recovered)) => Found { index: Ok(usable), recovered },
+        Err(reason) => Found { index: Err(reason), recovered: scan.groups::<OpenError>(0, |_| Ok(()))? },
+    })
+}
+
+/// Brings the index up to the log, or makes it again.
 fn catch_up<D: Disk, O: IndexOpener>(
     scan: &Scan<D>,
     opener: &O,
     salt: u64,
+    Found { index, recovered }: Found<O::Index>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Caught<O::Index>, OpenError> {
-    match usable(scan, opener, salt)? {
-        Ok((index, state, mark, recovered)) => {
+    match index {
+        Ok(Usable { index, state, mark }) => {
             let mut replay = Replay::new(&index, state, salt);
             feed(scan, &mut replay, mark.last_start, mark.end, recovered, progress)?;
             let (state, replayed_ops) = replay.finish()?;
-            Ok(Caught { index, state, recovered, replayed_ops, rebuilt: None })
+            Ok(Caught { index, state, replayed_ops, rebuilt: None })
         }
         Err(reason) => {
-            let recovered = scan.groups::<OpenError>(0, |_| Ok(()))?;
             if recovered.end > 0 {
                 tracing::warn!(?reason, bytes = recovered.end, "making the index again from the log");
             }
@@ -173,19 +195,33 @@ fn catch_up<D: Disk, O: IndexOpener>(
             let mut replay = Replay::new(&index, State::default(), salt);
             feed(scan, &mut replay, 0, 0, recovered, progress)?;
             let (state, replayed_ops) = replay.finish()?;
-            Ok(Caught { index, state, recovered, replayed_ops, rebuilt: Some(reason) })
+            Ok(Caught { index, state, replayed_ops, rebuilt: Some(reason) })
         }
     }
 }
 
-type Usable<I> = (I, State, IndexMark, Recovered);
+/// An index that can be trusted, as far as its mark says.
+struct Usable<I> {
+    index: I,
+    state: State,
+    mark: IndexMark,
+}
+
+/// What is there before anything is written.
+struct Found<I> {
+    index: Result<Usable<I>, RebuildReason>,
+    recovered: Recovered,
+}
+
+/// A usable index and the end of the log behind it, or why there is none.
+type Trusted<I> = Result<(Usable<I>, Recovered), RebuildReason>;
 
 /// The index with its state, and where the log ends, if the index can be trusted.
 fn usable<D: Disk, O: IndexOpener>(
     scan: &Scan<D>,
     opener: &O,
     salt: u64,
-) -> Result<Result<Usable<O::Index>, RebuildReason>, OpenError> {
+) -> Result<Trusted<O::Index>, OpenError> {
     let Ok(index) = opener.open() else { return Ok(Err(RebuildReason::Unreadable)) };
     let mark = match index.read(&keys::mark()) {
         Ok(Some(bytes)) => match IndexMark::decode(&bytes) {
@@ -209,7 +245,7 @@ fn usable<D: Disk, O: IndexOpener>(
         return Ok(Err(RebuildReason::Older));
     }
     match State::load(&index, mark) {
-        Ok(state) => Ok(Ok((index, state, mark, recovered))),
+        Ok(state) => Ok(Ok((Usable { index, state, mark }, recovered))),
         Err(LookupError::Index(_) | LookupError::Schema(_)) => Ok(Err(RebuildReason::Unreadable)),
     }
 }
@@ -250,7 +286,7 @@ fn feed<D: Disk, I: Index>(
         }
         Ok(())
     })?;
-    debug_assert_eq!(again, recovered, "nobody writes while the log is read");
+    debug_assert_eq!(again.end, recovered.end, "nobody writes while the log is read");
     Ok(())
 }
 

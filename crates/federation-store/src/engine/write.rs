@@ -13,6 +13,7 @@ use federation_core::op::{Body, SealedOp};
 use federation_core::port::store::{
     Committed, Fact, Facts, Health, Outcome, Request, SessionId, SessionStart, StoreError, Written,
 };
+use federation_core::session::withhold;
 use federation_core::vector_clock::VectorClock;
 
 use super::view::View;
@@ -291,7 +292,7 @@ fn withheld<I: Index>(index: &I, facts: &Facts, peer: &NodeId) -> Result<VectorC
     for dot in facts.dead_letters.get(peer).into_iter().flat_map(BTreeMap::keys) {
         let Some(key) = key_of(index, dot)? else { continue };
         if let Some((version, _)) = stored(index, &key)?.version(dot) {
-            out.cover(&version.dot, &version.context);
+            withhold(&mut out, &version.dot, &version.context);
         }
     }
     Ok(out)

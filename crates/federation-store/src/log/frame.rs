@@ -239,6 +239,18 @@ impl Group {
         is_whole.then(|| Self { start: mark.start, end: mark.end(), count: mark.records, body })
     }
 
+    /// Its bytes, mark and all, as they stand in the log of the directory with this salt.
+    pub(crate) fn to_bytes(&self, salt: u64) -> Vec<u8> {
+        let mark = Mark {
+            salt,
+            start: self.start,
+            body_bytes: length(self.body.len()),
+            records: self.count,
+            body_crc: crc32c::crc32c(&self.body),
+        };
+        [&mark.to_bytes(), self.body.as_slice()].concat()
+    }
+
     /// Its records in order. Fewer than [`Group::count`] if one of them is malformed.
     pub(crate) fn records(&self) -> impl Iterator<Item = Record<'_>> {
         let mut rest = self.body.as_slice();
@@ -293,6 +305,7 @@ mod tests {
         };
         let group = whole(&bytes).unwrap();
         assert_eq!((group.start, group.end, group.count), (1_000, 1_000 + bytes.len() as u64, 2));
+        assert_eq!(group.to_bytes(7), bytes);
         let records: Vec<_> = group.records().collect();
         assert_eq!(op_parts(records[0].content), Some((&b"op bytes"[..], &b"proof"[..])));
         assert_eq!(records[1].kind, Some(RecordKind::Clock));

@@ -2,8 +2,10 @@
 
 use crate::disk::{Disk, DiskError, DiskFile, TEMPORARY_SUFFIX};
 use crate::log::frame::{Group, MARK_BYTES, Mark};
-use crate::log::segment::{LogGeometry, Segment, SegmentList, SegmentsError, holding, open_all};
-use crate::log::{Corruption, Log};
+use crate::log::segment::{
+    LogGeometry, Segment, SegmentList, SegmentsError, holding, open_all, segment_name,
+};
+use crate::log::{Corruption, Log, copy};
 
 /// The segments of a directory, not yet open for appending.
 #[derive(Debug)]
@@ -11,11 +13,15 @@ pub(crate) struct Scan<D: Disk> {
     disk: D,
     segments: SegmentList<D::File>,
     salt: u64,
+    /// A group that was being written again when the last start ended.
+    kept: Option<Group>,
 }
 
 /// Where the log ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Recovered {
+    /// Where the last whole group starts; none if there is none behind the position that was asked for.
+    pub(crate) last_start: Option<u64>,
     /// Position behind the last whole group.
     pub(crate) end: u64,
     /// Bytes behind it that are not zero, counted from `end`: what a crash left of a group.
@@ -23,10 +29,17 @@ pub(crate) struct Recovered {
 }
 
 impl<D: Disk> Scan<D> {
-    /// Opens the segments and checks their headers.
+    /// Opens the segments and checks their headers. Changes nothing.
     pub(crate) fn open(disk: D, salt: u64) -> Result<Self, SegmentsError> {
         let segments = open_all(&disk, salt)?;
-        Ok(Self { disk, segments, salt })
+        let limit = segments.last().map_or(0, |last| last.limit());
+        let kept = copy::kept(&disk, salt, limit)?;
+        Ok(Self { disk, segments, salt, kept })
+    }
+
+    /// The disk that they are on.
+    pub(crate) fn disk(&self) -> &D {
+        &self.disk
     }
 
     /// Position behind all segments: more than any group reaches.
@@ -44,46 +57,70 @@ impl<D: Disk> Scan<D> {
         from: u64,
         mut visit: impl FnMut(&Group) -> Result<(), E>,
     ) -> Result<Recovered, E> {
-        let mut position = from;
+        let (mut position, mut last_start) = (from, None);
+        let mut is_copy = false;
         loop {
             let Some((index, segment)) = holding(&self.segments, position) else {
-                return Ok(Recovered { end: position, torn_bytes: 0 });
+                return Ok(Recovered { last_start, end: position, torn_bytes: 0 });
             };
             let next_base = self.segments.get(index + 1).map(|next| next.base);
             let group = self.group_at(segment, position).map_err(SegmentsError::Disk)?;
-            match group.filter(|group| next_base.is_none_or(|base| group.end <= base)) {
+            let in_place = group.filter(|group| next_base.is_none_or(|base| group.end <= base));
+            let copy = || self.kept.as_ref().filter(|kept| next_base.is_none() && kept.start == position);
+            match in_place.as_ref().or_else(copy) {
+                // Only the last group was written again: with another one behind it, it was whole once.
+                Some(_) if is_copy => return Err(damaged(segment, last_start.unwrap_or(position)).into()),
                 Some(group) => {
-                    visit(&group)?;
+                    visit(group)?;
+                    is_copy = in_place.is_none();
+                    last_start = Some(position);
                     position = group.end;
                 }
                 None if next_base.is_some() => return Err(damaged(segment, position).into()),
-                None => return Ok(self.tail(segment, position)?),
+                None => {
+                    let torn_bytes = self.tail(segment, position)?;
+                    return Ok(Recovered { last_start, end: position, torn_bytes });
+                }
             }
         }
     }
 
-    /// Cuts what a crash left behind the end, makes sure that all before it is durable (it may have been read from
-    /// memory of the operating system that no disk has), removes leftovers, and opens the log for appending.
-    pub(crate) fn into_log(self, recovered: Recovered, geometry: LogGeometry) -> Result<Log<D>, DiskError> {
-        for name in self.disk.list()? {
-            if name.ends_with(TEMPORARY_SUFFIX) {
-                self.disk.remove(&name)?;
-            }
+    /// Makes durable what was recovered, cuts what stands behind it, and removes leftovers. See [`crate::log`] for what
+    /// of it may not be durable, and why it does not help to sync that.
+    ///
+    /// # Errors
+    /// What the disk says. What was recovered must not be used then; the next start tries again.
+    pub(crate) fn settle(&self, recovered: Recovered) -> Result<(), DiskError> {
+        for name in self.disk.list()?.iter().filter(|name| name.ends_with(TEMPORARY_SUFFIX)) {
+            self.disk.remove(name)?;
         }
-        self.disk.sync_directory()?;
         if let Some(last) = self.segments.last() {
-            let mut offset = last.offset(recovered.end.min(last.limit()));
-            let mut left = recovered.torn_bytes;
-            while left > 0 {
-                let piece = left.min(PIECE_BYTES as u64);
-                let zeros = ZEROS.get(..usize::try_from(piece).unwrap_or_default()).unwrap_or_default();
-                last.file.write_at(offset, zeros)?;
-                offset += piece;
-                left -= piece;
+            if let Some(start) = recovered.last_start.filter(|start| *start >= last.base) {
+                self.write_again(last, start)?;
             }
+            zero(last, recovered.end, recovered.torn_bytes)?;
             last.file.sync_data()?;
+            if recovered.end <= last.base {
+                let name = segment_name(last.number);
+                self.disk.rename(&name, AGAIN_FILE)?;
+                self.disk.rename(AGAIN_FILE, &name)?;
+            }
         }
-        Ok(Log::new(self.disk, geometry, self.segments, recovered.end))
+        copy::forget(&self.disk)?;
+        self.disk.sync_directory()
+    }
+
+    /// Opens the log for appending, once it is settled.
+    pub(crate) fn into_log(self, end: u64, geometry: LogGeometry) -> Log<D> {
+        Log::new(self.disk, geometry, self.segments, end)
+    }
+
+    fn write_again(&self, segment: &Segment<D::File>, start: u64) -> Result<(), DiskError> {
+        let in_place = self.group_at(segment, start)?;
+        let group = in_place.as_ref().or(self.kept.as_ref().filter(|kept| kept.start == start));
+        let bytes = group.map(|group| group.to_bytes(self.salt)).unwrap_or_default();
+        copy::keep(&self.disk, &bytes)?;
+        segment.file.write_at(segment.offset(start), &bytes)
     }
 
     /// The whole group at `position`, if there is one.
@@ -101,8 +138,9 @@ impl<D: Disk> Scan<D> {
         Ok(Group::new(mark, body))
     }
 
-    /// Decides what stands at `position` in the last segment, where no whole group does: see [`crate::log`].
-    fn tail(&self, segment: &Segment<D::File>, position: u64) -> Result<Recovered, SegmentsError> {
+    /// Decides what stands at `position` in the last segment, where no whole group does: see [`crate::log`]. Tells how
+    /// many bytes a crash has left there.
+    fn tail(&self, segment: &Segment<D::File>, position: u64) -> Result<u64, SegmentsError> {
         let mut at = position;
         let mut torn_bytes = 0;
         // The bytes before a piece that a mark could begin in.
@@ -132,12 +170,26 @@ impl<D: Disk> Scan<D> {
                 carried.clear();
             }
         }
-        Ok(Recovered { end: position, torn_bytes })
+        Ok(torn_bytes)
     }
 
     fn mark(&self, window: &[u8]) -> Option<Mark> {
         window.starts_with(&self.salt.to_le_bytes()).then(|| Mark::parse(window, self.salt)).flatten()
     }
+}
+
+/// Writes zeros over what stands from `position` on.
+fn zero<F: DiskFile>(segment: &Segment<F>, position: u64, bytes: u64) -> Result<(), DiskError> {
+    let mut offset = segment.offset(position.min(segment.limit()));
+    let mut left = bytes;
+    while left > 0 {
+        let piece = left.min(PIECE_BYTES as u64);
+        let zeros = ZEROS.get(..usize::try_from(piece).unwrap_or_default()).unwrap_or_default();
+        segment.file.write_at(offset, zeros)?;
+        offset += piece;
+        left -= piece;
+    }
+    Ok(())
 }
 
 fn damaged<F: DiskFile>(segment: &Segment<F>, position: u64) -> SegmentsError {
@@ -148,3 +200,5 @@ fn damaged<F: DiskFile>(segment: &Segment<F>, position: u64) -> SegmentsError {
 /// Read at once when looking for the end of a tail. A preallocated segment is mostly zeros, and comparing is quick.
 const PIECE_BYTES: usize = 64 * 1024;
 static ZEROS: [u8; PIECE_BYTES] = [0; PIECE_BYTES];
+/// What an empty segment is called between its name and the same name: if it stays so, it is no loss.
+const AGAIN_FILE: &str = "again.tmp";

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 
 use federation_core::dot::Dot;
 use federation_core::node_clock::NodeClock;
+use federation_core::planted::{Defect, is_planted};
 use federation_core::port::store::{SessionOp, SessionPage, SessionQuery, StoreError};
 use federation_core::record::Version;
 
@@ -46,6 +47,10 @@ pub(super) fn page<D: Disk, I: Index>(
             if let Some(end) = known_to(&query.known, &dot) {
                 skip_to = Some(end.clone());
                 last = Some(end);
+                continue;
+            }
+            if is_planted(Defect::CursorSkips) && dot.seq.is_multiple_of(SKIPPED_EVERY) {
+                last = Some(dot);
                 continue;
             }
             if !page.add(&dot)? {
@@ -148,3 +153,5 @@ fn known_to(known: &NodeClock, dot: &Dot) -> Option<Dot> {
 /// A stretch that begins with known dots is thrown away, so the first are short.
 const FIRST_STRETCH: usize = 16;
 const LONGEST_STRETCH: usize = 512;
+/// The ops that a planted defect leaves out.
+const SKIPPED_EVERY: u64 = 8;

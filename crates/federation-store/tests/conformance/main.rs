@@ -9,6 +9,7 @@
 )]
 
 mod crash;
+mod failed_sync;
 mod faults;
 mod histories;
 mod model;
