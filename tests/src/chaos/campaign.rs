@@ -14,8 +14,8 @@ use crate::chaos::report::{CallCounts, CycleReport, FaultReport, Report};
 use crate::chaos::rig::Rig;
 use crate::chaos::schedule::{CyclePlan, Fault, Heal, Schedule};
 use crate::chaos::writer::{Share, Writer};
-use crate::checker::{self, Guarantee, Settling, Violation};
-use crate::history::{Call, FinalStates};
+use crate::checker::{self, Settling};
+use crate::history::{Call, FinalStates, History, Incident};
 
 /// A campaign under way.
 #[derive(Debug)]
@@ -65,10 +65,9 @@ impl Campaign {
                 return Ok(());
             }
         }
-        let calls = self.history();
         let settling = settle(&self.caller, 0).await;
-        let finals = final_states(&self.caller, &calls).await;
-        report.violations = violations(&calls, &settling, &finals);
+        let finals = final_states(&self.caller, &self.history()).await;
+        report.violations = checker::check(&self.recorded(settling, finals, Vec::new()));
         Ok(())
     }
 
@@ -84,17 +83,18 @@ impl Campaign {
         let counts = CallCounts::of(&calls, is_during);
         let settling = settle(&self.caller, counts.attempted).await;
         let finals = final_states(&self.caller, &calls).await;
-        // Records of earlier cycles are written to in this one, too: their whole history counts.
-        let mut violations = violations(&self.history(), &settling, &finals);
-        violations.extend(rig.ended_by_itself().await.map(|seen| Violation {
-            guarantee: Guarantee::G9,
-            node: None,
-            key: None,
-            seen,
-            calls: Vec::new(),
-        }));
         let records_checked = finals.records.len();
+        let died = rig.ended_by_itself().await.map(|what| Incident { node: None, what });
+        // Records of earlier cycles are written to in this one, too: their whole history counts.
+        let history = self.recorded(settling.clone(), finals, died.into_iter().collect());
+        let violations = checker::check(&history);
         Ok(CycleReport { plan: plan.clone(), fault, calls: counts, settling, records_checked, violations })
+    }
+
+    /// All calls so far, with what was seen of the nodes after them.
+    fn recorded(&self, settling: Settling, finals: FinalStates, incidents: Vec<Incident>) -> History {
+        let (nodes, calls, settlings) = (self.caller.nodes(), self.history(), vec![settling]);
+        History { nodes, calls, settlings, incidents, finals, ..History::default() }
     }
 
     fn start_load(&mut self, plan: &CyclePlan) -> JoinSet<Writer> {
@@ -204,13 +204,6 @@ impl Campaign {
 const FIRST_BURST_WRITER: u32 = 1_000;
 /// Writers of a burst at most.
 const BURST_WRITERS_MAX: u32 = 100;
-
-fn violations(calls: &[Call], settling: &Settling, finals: &FinalStates) -> Vec<Violation> {
-    let mut violations = checker::check_records(calls, finals);
-    violations.extend(checker::converges::check(settling, finals));
-    violations.extend(checker::answers::check(calls));
-    violations
-}
 
 /// Checks that a schedule fits its own nodes.
 ///

@@ -36,7 +36,7 @@ pub async fn settle(caller: &Caller, backlog_ops: u64) -> Settling {
             hashes.first().is_some_and(|first| first.is_some() && hashes.iter().all(|hash| hash == first));
         let equal_after_ms = is_equal.then(|| u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
         if is_equal || Instant::now() >= deadline {
-            return Settling { backlog_ops, equal_after_ms, hashes };
+            return Settling { backlog_ops, allowance_ms: 0, equal_after_ms, hashes };
         }
         tokio::time::sleep(POLL).await;
     }

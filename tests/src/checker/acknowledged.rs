@@ -1,24 +1,71 @@
 //! G1: no acknowledged write is lost. At the end every write that was promised is on every node, or was replaced by
 //! one that causally follows it.
 
-use std::collections::BTreeMap;
+use super::books::{Books, Past, RecordBook};
+use super::{Guarantee, Violation, listed};
+use crate::history::{Call, Request, Seen};
 
-use super::{Guarantee, Violation, on_record};
-use crate::history::{Call, FinalStates, Request, Seen, Sharing};
-
-/// Checks every record of `finals`.
-pub fn check(by_key: &BTreeMap<&str, Vec<&Call>>, finals: &FinalStates) -> Vec<Violation> {
+/// Checks every record.
+pub fn check(books: &Books<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
-    for (key, seen_by_node) in &finals.records {
-        let calls = by_key.get(key.as_str()).map_or(&[][..], Vec::as_slice);
-        let is_contended = calls.iter().any(|call| call.sharing == Sharing::Contended);
-        for (node, seen) in seen_by_node.iter().enumerate() {
-            let fault = if is_contended { contended(calls, seen) } else { owned(calls, seen) };
-            if let Some(fault) = fault {
-                violations.push(on_record(Guarantee::G1, node, key, fault, calls));
-            }
+    for record in books.records() {
+        if books.is_white_box() {
+            violations.extend(other_ops(books, record));
+            violations.extend(lost_ops(books, record));
+        } else {
+            violations.extend(lost_values(books, record));
+            violations.extend(unknown_ops(books, record));
         }
-        violations.extend(unknown_ops(key, calls, finals));
+    }
+    violations
+}
+
+/// Acknowledgements that name no op, or another than the one that was asked for.
+fn other_ops(books: &Books<'_>, record: &RecordBook<'_>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for call in &record.calls {
+        let Some(dot) = call.acknowledged() else { continue };
+        let fault = match books.history.ops.get(dot) {
+            None => "is no op".to_owned(),
+            Some(fact) if fact.key != record.key => format!("is an op of {}", fact.key),
+            Some(fact) if fact.content.as_deref() != call.content() => {
+                format!("writes {:?}", fact.content)
+            }
+            Some(_) => continue,
+        };
+        let seen = format!("{} was acknowledged as {dot}, which {fault}", call.request);
+        violations.push(record.violation(Guarantee::G1, Some(call.node), seen));
+    }
+    violations
+}
+
+/// Promised ops that a node neither holds nor has replaced.
+fn lost_ops(books: &Books<'_>, record: &RecordBook<'_>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let promised: Vec<_> = record.ops.iter().enumerate().filter(|(_, op)| op.is_promised).collect();
+    let nodes = books.history.finals.live.get(record.key).map_or(&[][..], Vec::as_slice);
+    for node in 0..if promised.is_empty() { 0 } else { books.history.nodes } {
+        let Some(live) = nodes.get(node) else {
+            let seen = format!("what it holds was not seen, and {} ops were acknowledged", promised.len());
+            violations.push(record.violation(Guarantee::G1, Some(node), seen));
+            continue;
+        };
+        let there = record.there(live, Past::Covered);
+        for (_, op) in promised.iter().filter(|(number, _)| !there.has(*number)) {
+            let seen = format!("the acknowledged op {} is gone: live are {}", op.describe(), listed(live));
+            violations.push(record.violation(Guarantee::G1, Some(node), seen));
+        }
+    }
+    violations
+}
+
+/// Values that no write explains, or that a promised one should have replaced.
+fn lost_values(books: &Books<'_>, record: &RecordBook<'_>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (node, seen) in books.history.finals.records.get(record.key).into_iter().flatten().enumerate() {
+        let fault =
+            if record.is_owned() { owned(&record.calls, seen) } else { contended(&record.calls, seen) };
+        violations.extend(fault.map(|fault| record.violation(Guarantee::G1, Some(node), fault)));
     }
     violations
 }
@@ -61,14 +108,14 @@ fn contended(calls: &[&Call], seen: &Seen) -> Option<String> {
 }
 
 /// Promised ops of a contended record that a node has never seen.
-fn unknown_ops(key: &str, calls: &[&Call], finals: &FinalStates) -> Vec<Violation> {
-    let promised = calls.iter().filter_map(|call| call.acknowledged());
+fn unknown_ops(books: &Books<'_>, record: &RecordBook<'_>) -> Vec<Violation> {
+    let promised = record.calls.iter().filter_map(|call| call.acknowledged());
     let mut violations = Vec::new();
     for dot in promised {
-        let nodes = finals.known_ops.get(dot).map_or(&[][..], Vec::as_slice);
+        let nodes = books.history.finals.known_ops.get(dot).map_or(&[][..], Vec::as_slice);
         for (node, _) in nodes.iter().enumerate().filter(|(_, is_known)| !**is_known) {
             let seen = format!("the acknowledged op {dot} is not known");
-            violations.push(on_record(Guarantee::G1, node, key, seen, calls));
+            violations.push(record.violation(Guarantee::G1, Some(node), seen));
         }
     }
     violations
@@ -78,7 +125,7 @@ fn unknown_ops(key: &str, calls: &[&Call], finals: &FinalStates) -> Vec<Violatio
 mod tests {
     use super::*;
     use crate::checker::sample::*;
-    use crate::history::Answer;
+    use crate::history::{Answer, FinalStates};
 
     const LOST: [(Guarantee, Option<usize>); 3] =
         [(Guarantee::G1, Some(0)), (Guarantee::G1, Some(1)), (Guarantee::G1, Some(2))];

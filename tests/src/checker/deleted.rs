@@ -1,23 +1,52 @@
-//! G4: a delete stays deleted. Once a delete was acknowledged, no value that it covered is shown again.
+//! G4: a delete stays deleted. What a delete covered is never shown or held again, and so with all that was replaced.
 
-use std::collections::BTreeMap;
+use super::books::{BookedOp, Books, RecordBook};
+use super::{Guarantee, Violation};
+use crate::history::{Call, Request, Seen};
 
-use super::{Guarantee, Violation, on_record};
-use crate::history::{Call, FinalStates, Request, Seen, Sharing};
-
-/// Checks every record of `finals` that has one owner: of the others no one knows what a delete covered.
-pub fn check(by_key: &BTreeMap<&str, Vec<&Call>>, finals: &FinalStates) -> Vec<Violation> {
+/// Checks every record. Where nobody could look into the nodes, those with one owner: of the others no one knows what a
+/// delete covered.
+pub fn check(books: &Books<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
-    for (key, seen_by_node) in &finals.records {
-        let calls = by_key.get(key.as_str()).map_or(&[][..], Vec::as_slice);
-        if calls.iter().any(|call| call.sharing == Sharing::Contended) {
-            continue;
+    for record in books.records() {
+        if books.is_white_box() {
+            violations.extend(zombies(books, record));
+        } else if record.is_owned() {
+            violations.extend(resurrected_values(books, record));
         }
-        for (node, seen) in seen_by_node.iter().enumerate() {
-            if let Some(fault) = resurrected(calls, seen) {
-                violations.push(on_record(Guarantee::G4, node, key, fault, calls));
-            }
+    }
+    violations
+}
+
+/// Live versions that were replaced: by an op that must be there, or by one that is at the same node.
+fn zombies(books: &Books<'_>, record: &RecordBook<'_>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (node, live) in books.history.finals.live.get(record.key).into_iter().flatten().enumerate() {
+        let numbers: Vec<_> = live.iter().filter_map(|dot| record.number(dot)).collect();
+        for number in &numbers {
+            let replaces = |(at, op): &(usize, &BookedOp<'_>)| {
+                op.covers.has(*number) && (op.is_owed() || numbers.contains(at))
+            };
+            let mut by = record.ops.iter().enumerate().filter(replaces).map(|(_, op)| op);
+            let Some(first) = by.next() else { continue };
+            // A delete says more than what came after it.
+            let by = by
+                .find(|op| op.fact.content.is_none())
+                .filter(|_| first.fact.content.is_some())
+                .unwrap_or(first);
+            let Some(zombie) = record.ops.get(*number) else { continue };
+            let seen = format!("{} is back, which {} had replaced", zombie.describe(), by.describe());
+            violations.push(record.violation(Guarantee::G4, Some(node), seen));
         }
+    }
+    violations
+}
+
+fn resurrected_values(books: &Books<'_>, record: &RecordBook<'_>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (node, seen) in books.history.finals.records.get(record.key).into_iter().flatten().enumerate() {
+        let fault = resurrected(&record.calls, seen);
+        violations.extend(fault.map(|fault| record.violation(Guarantee::G4, Some(node), fault)));
     }
     violations
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use federation_wire::api::DotText;
 
-use crate::checker::{Guarantee, check_records};
-use crate::history::{Answer, Call, FinalStates, Request, Seen, Sharing};
+use crate::checker::{Guarantee, Violation, check_claims};
+use crate::history::{Answer, Call, FinalStates, History, Request, Seen, Sharing};
 
 /// The n-th op of a node.
 pub(crate) fn dot(seq: u64) -> DotText {
@@ -40,14 +40,21 @@ pub(crate) fn value(content: &str, seq: u64) -> Seen {
     Seen::Value { content: content.to_owned(), dot: dot(seq) }
 }
 
-/// What is found when three nodes show this of the one record of the history.
+/// What of G1 and G4 is found violated when three nodes show this of the one record of the history.
 pub(crate) fn found(calls: &[Call], seen: &[Seen; 3]) -> Vec<(Guarantee, Option<usize>)> {
     let records = BTreeMap::from([("k".to_owned(), seen.to_vec())]);
     found_in(calls, &FinalStates { records, ..FinalStates::default() })
 }
 
 pub(crate) fn found_in(calls: &[Call], finals: &FinalStates) -> Vec<(Guarantee, Option<usize>)> {
-    check_records(calls, finals).into_iter().map(|violation| (violation.guarantee, violation.node)).collect()
+    let (calls, finals) = (calls.to_vec(), finals.clone());
+    let history = History { nodes: 3, calls, finals, ..History::default() };
+    named(&check_claims(&history, &[Guarantee::G1, Guarantee::G4].into()))
+}
+
+/// Which guarantees were violated at which nodes.
+pub(crate) fn named(violations: &[Violation]) -> Vec<(Guarantee, Option<usize>)> {
+    violations.iter().map(|violation| (violation.guarantee, violation.node)).collect()
 }
 
 /// What all three nodes show alike.
