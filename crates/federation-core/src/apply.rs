@@ -83,6 +83,12 @@ fn merge(record: &mut Record, version: Version) -> Applied {
     if is_planted(Defect::LwwDrop) {
         removed.extend(keep_greatest(record, 1));
     }
+    if is_planted(Defect::BoundInApply) {
+        removed.extend(keep_greatest(record, 2));
+    }
+    if is_planted(Defect::ForgetTombstone) {
+        removed.extend(record.remove_where(Version::is_tombstone));
+    }
     Applied::Live { removed, concurrent }
 }
 

@@ -1,6 +1,7 @@
 //! The causal context of a new op.
 
 use crate::node_clock::NodeClock;
+use crate::planted::{Defect, is_planted};
 use crate::record::Record;
 use crate::vector_clock::VectorClock;
 
@@ -27,7 +28,11 @@ pub fn context(record: &Record, clock: &NodeClock, token: Option<&VectorClock>) 
     let fillable: Vec<_> = must
         .iter()
         .flat_map(|(origin, seqs)| seqs.holes().map(move |hole| (origin.clone(), hole)))
-        .filter(|(origin, hole)| clock.contains_range(origin, *hole) && !unseen.meets(origin, *hole))
+        .filter(|(origin, hole)| {
+            let is_here = clock.contains_range(origin, *hole) || is_planted(Defect::PlainMaxima);
+            let fills_unseen = is_planted(Defect::FillUnseenHoles) || is_planted(Defect::PlainMaxima);
+            is_here && (fills_unseen || !unseen.meets(origin, *hole))
+        })
         .collect();
     for (origin, hole) in fillable {
         must.insert_range(&origin, hole);

@@ -3,6 +3,7 @@
 use crate::dot::Origin;
 use crate::id::{BootId, NodeId};
 use crate::node_clock::NodeClock;
+use crate::planted::{Defect, is_planted};
 
 /// What an enrolled peer said of itself by the time the epoch is settled.
 #[derive(Clone, Copy, Debug)]
@@ -37,5 +38,5 @@ pub fn settle<'a>(
         PeerKnowledge::Silent => false,
         PeerKnowledge::Knows(theirs) => theirs.max_seq(&continued) <= own,
     });
-    if has_room && confirmed { continued } else { fresh }
+    if has_room && (confirmed || is_planted(Defect::ReuseEpoch)) { continued } else { fresh }
 }

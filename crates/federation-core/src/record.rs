@@ -4,6 +4,7 @@ use crate::dot::Dot;
 use crate::hlc::Hlc;
 use crate::id::OpHash;
 use crate::op::{Body, Op};
+use crate::planted::{Defect, is_planted};
 use crate::vector_clock::VectorClock;
 
 /// What the merge knows of an op that is live on a record. The content stays in the log.
@@ -83,7 +84,9 @@ impl Record {
 
     /// What a reader sees: the Put with the greatest (HLC, dot). None if only tombstones are live, or nothing.
     pub fn visible(&self) -> Option<&Version> {
-        self.versions.iter().filter(|v| !v.is_tombstone()).max_by(|a, b| a.rank().cmp(&b.rank()))
+        let competes = |v: &&Version| !v.is_tombstone() || is_planted(Defect::TombstoneHides);
+        let winner = self.versions.iter().filter(competes).max_by(|a, b| a.rank().cmp(&b.rank()));
+        winner.filter(|v| !v.is_tombstone())
     }
 
     /// Whether it was deleted: it has live versions, all of them tombstones.

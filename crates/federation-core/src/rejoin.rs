@@ -1,6 +1,7 @@
 //! Coming back: is a peer the node it was, and when may a node that lost its state serve again.
 
 use crate::id::{BootId, LogPosition, StoreId};
+use crate::planted::{Defect, is_planted};
 use crate::port::store::{Boot, PeerFact};
 
 /// What a node says of its own durable state, in each hello.
@@ -144,7 +145,8 @@ pub fn may_serve(n: usize, w_min: usize, drained: impl IntoIterator<Item = Drain
         all += 1;
         whole += usize::from(peer == DrainedPeer::Whole);
     }
-    whole >= drains_needed(n, w_min) || all >= n.saturating_sub(1)
+    let are_all = all >= n.saturating_sub(1) && !is_planted(Defect::WaitForWholePeers);
+    whole >= drains_needed(n, w_min) || are_all
 }
 
 #[cfg(test)]

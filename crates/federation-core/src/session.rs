@@ -8,6 +8,7 @@
 use crate::dot::Dot;
 use crate::dot_set::DotSet;
 use crate::node_clock::NodeClock;
+use crate::planted::{Defect, is_planted};
 use crate::port::store::SessionStart;
 use crate::seq_ranges::{SeqRange, SeqRanges};
 use crate::vector_clock::VectorClock;
@@ -50,13 +51,25 @@ impl SessionSender {
 
     /// The receiver refused this op, for now or for good.
     pub fn refused(&mut self, dot: &Dot, context: &VectorClock) {
-        self.withheld.cover(dot, context);
+        withhold(&mut self.withheld, dot, context);
     }
 
     /// What the receiver may take into its clock once it has durably handled every page.
     pub fn complete_to(&self) -> NodeClock {
         NodeClock::from(self.start.clock.minus(&self.withheld))
     }
+}
+
+/// Puts what a refused op would have made claimable among what is withheld: its dot, and what it had replaced.
+pub fn withhold(withheld: &mut VectorClock, dot: &Dot, context: &VectorClock) {
+    if is_planted(Defect::CompleteOverRefused) {
+        return;
+    }
+    if is_planted(Defect::CompleteOverContexts) {
+        withheld.insert(dot);
+        return;
+    }
+    withheld.cover(dot, context);
 }
 
 /// The receiver's end: counts the pages that were durably handled and takes out what it refused itself.
@@ -96,7 +109,7 @@ impl SessionReceiver {
 
     /// This node refused an op of the session, for now or for good.
     pub fn refused(&mut self, dot: &Dot, context: &VectorClock) {
-        self.withheld.cover(dot, context);
+        withhold(&mut self.withheld, dot, context);
     }
 
     /// What this node's clock may take in of `claimed`, after `pages` pages.

@@ -7,7 +7,8 @@ use federation_core::dot::Origin;
 use federation_core::id::{KeyId, LogPosition};
 use federation_core::link::LinkEvent;
 use federation_core::op::{EncodedOp, SealedOp};
-use federation_core::port::store::{Outcome, Request, StoreError};
+use federation_core::planted::{Defect, is_planted};
+use federation_core::port::store::{Committed, Outcome, Request, StoreError};
 use federation_core::session::SessionReceiver;
 use federation_core::vector_clock::VectorClock;
 use federation_wire::keys::PublicKey;
@@ -74,7 +75,11 @@ pub(crate) async fn admit(
         }
     }
     if !batch.is_empty() {
-        let committed = submit(&*inner.store, batch).await?;
+        let committed = if is_planted(Defect::AckBeforeCommit) {
+            hand_over(inner, batch)?
+        } else {
+            submit(&*inner.store, batch).await?
+        };
         page.position = committed.position;
         let mut to_relay = Vec::new();
         for ((index, context, origin), outcome) in waiting.into_iter().zip(committed.outcomes) {
@@ -135,6 +140,14 @@ where
     let sealed =
         SealedOp { op: EncodedOp { bytes: Arc::from(page_op.op), hash }, proof: Arc::from(page_op.proof) };
     Inspected { ack, context: None, received: Some(Received { op, sealed }) }
+}
+
+/// For a planted defect: hands ops to the writer, takes all of them for applied, and never learns what came of them.
+fn hand_over(inner: &Inner, batch: Vec<Request>) -> Result<Committed, StoreError> {
+    let applied = |_: &Request| Outcome::Admitted(Admission::Applied { concurrent: false });
+    let outcomes = batch.iter().map(applied).collect();
+    inner.store.submit(batch, Box::new(drop))?;
+    Ok(Committed { outcomes, position: inner.snapshot().position })
 }
 
 fn settle(ack: &mut OpAck, admission: Admission) {

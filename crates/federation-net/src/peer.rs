@@ -13,6 +13,7 @@ use federation_core::dot::Dot;
 use federation_core::id::{BootId, NodeId, OpHash, StoreId};
 use federation_core::link::LinkEvent;
 use federation_core::node_clock::NodeClock;
+use federation_core::planted::{Defect, is_planted};
 use federation_core::port::store::Written;
 use federation_core::session::SessionReceiver;
 use federation_wire::v1::clock_page::ClockAssembly;
@@ -152,13 +153,13 @@ impl Peer {
     /// built on it would cover ops that are not there.
     pub(crate) fn clock_in(&self, boot: BootId) -> Option<NodeClock> {
         let state = self.state();
-        state.hello.is_some_and(|hello| hello.boot == boot).then(|| state.clock.clone())
+        state.is_in(boot).then(|| state.clock.clone())
     }
 
     /// The peer holds these ops, as it said in `boot`.
     pub(crate) fn holds(&self, boot: BootId, dots: &[Dot]) {
         let mut state = self.state();
-        if state.hello.is_some_and(|hello| hello.boot == boot) {
+        if state.is_in(boot) {
             for dot in dots {
                 state.clock.insert(dot);
             }
@@ -168,9 +169,16 @@ impl Peer {
     /// The peer took a claim into its clock, in `boot`.
     pub(crate) fn learns(&self, boot: BootId, claimed: &NodeClock) {
         let mut state = self.state();
-        if state.hello.is_some_and(|hello| hello.boot == boot) {
+        if state.is_in(boot) {
             state.clock.join(claimed);
         }
+    }
+}
+
+impl PeerState {
+    /// Whether the peer runs in `boot`, as far as is known. What it had, said or took in another says nothing.
+    pub(crate) fn is_in(&self, boot: BootId) -> bool {
+        self.hello.is_some_and(|hello| hello.boot == boot || is_planted(Defect::BelieveOldBoots))
     }
 }
 

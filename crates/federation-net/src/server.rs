@@ -65,7 +65,7 @@ fn answer(inner: &Inner, opened: &Opened, body: &[u8]) -> Answer {
 /// Pages and claims are taken only from the boot that said hello, and from nobody who must re-bootstrap.
 fn admissible(peer: &Peer, boot: BootId) -> Result<(), Slug> {
     let state = peer.state();
-    if state.hello.is_none_or(|hello| hello.boot != boot) {
+    if !state.is_in(boot) {
         return Err(Slug::HelloFirst);
     }
     if state.verdict.is_some() { Err(Slug::MustRebootstrap) } else { Ok(()) }

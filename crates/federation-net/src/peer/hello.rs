@@ -6,6 +6,7 @@ use federation_core::dot::Dot;
 use federation_core::id::{BootId, StoreId};
 use federation_core::link::LinkEvent;
 use federation_core::node_clock::NodeClock;
+use federation_core::planted::{Defect, is_planted};
 use federation_core::port::store::{Fact, PeerFact, Request, Snapshot};
 use federation_core::quorum::ack_tracker::PeerFailure;
 use federation_core::rejoin::{Standing, judge};
@@ -251,7 +252,9 @@ async fn learn(
         let mut state = peer.state();
         let is_same_boot = state.hello.is_some_and(|known| known.boot == hello.boot);
         if !is_same_boot {
-            state.clock = NodeClock::new();
+            if !is_planted(Defect::BelieveOldBoots) {
+                state.clock = NodeClock::new();
+            }
             state.clock_is_whole = false;
         }
         if let Some(clock) = clock {

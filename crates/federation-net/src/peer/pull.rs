@@ -7,7 +7,9 @@ use bytes::Bytes;
 use federation_core::decide::Change;
 use federation_core::link::{LinkEvent, SessionEnd};
 use federation_core::node_clock::NodeClock;
+use federation_core::planted::{Defect, is_planted};
 use federation_core::port::store::{Fact, Request};
+use federation_core::seq_ranges::SeqRange;
 use federation_core::session::{SessionReceiver, SessionSender};
 use federation_wire::frame::{Envelope, FrameKind, Route};
 use federation_wire::slug::Slug;
@@ -84,8 +86,16 @@ async fn take_claim(
     receiver: &SessionReceiver,
     complete: &Complete,
 ) -> Result<(), ExchangeError> {
-    let claimed =
+    let mut claimed =
         receiver.complete(complete.pages, &complete.claim.dots).map_err(|_| ExchangeError::Invalid)?;
+    if is_planted(Defect::VoidLostSeqs) && inner.snapshot().facts.rebootstrap.is_some() {
+        for (origin, seqs) in complete.claim.dots.iter().filter(|(o, _)| o.node == inner.config.node) {
+            // Whatever is missing below is declared void.
+            if let Some(lost) = SeqRange::new(1, seqs.max().unwrap_or(0)) {
+                claimed.insert_range(origin, lost);
+            }
+        }
+    }
     submit_one(&*inner.store, Request::Change(Change::Complete(claimed)))
         .await
         .map(drop)

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use federation_core::limits::{FRAME_AGE_MAX, NONCES_PER_PEER_MAX};
+use federation_core::planted::{Defect, is_planted};
 use federation_core::time::WallMs;
 
 use super::error::FrameError;
@@ -40,6 +41,9 @@ impl NonceWindow {
     /// # Errors
     /// [`FrameError::Replayed`], [`FrameError::Stale`].
     pub fn check(&self, sent_at: WallMs, nonce: Nonce, now: WallMs) -> Result<(), FrameError> {
+        if is_planted(Defect::AcceptReplay) {
+            return Ok(());
+        }
         if self.forgotten.is_some_and(|forgotten| sent_at <= forgotten) {
             return Err(FrameError::Stale { sent_at, now });
         }
