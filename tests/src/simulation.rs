@@ -1,6 +1,7 @@
 //! A mesh of the real crates in one thread: net over [`crate::network`], the store's engine over a simulated disk,
 //! simulated time, everything drawn from one seed.
 
+pub mod attacker;
 mod check;
 pub mod coverage;
 mod fault;
