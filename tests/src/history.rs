@@ -160,7 +160,8 @@ pub enum Sharing {
     Contended,
 }
 
-/// What was asked. The content names the write: no two writes have the same.
+/// What was asked. The content names the write: no two have the same, but for those that repeat one under its
+/// idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Request {

@@ -1,7 +1,7 @@
 //! G1: no acknowledged write is lost. At the end every write that was promised is on every node, or was replaced by
 //! one that causally follows it.
 
-use super::books::{Books, Past, RecordBook};
+use super::books::{BookedOp, Books, Past, RecordBook};
 use super::{Guarantee, Violation, listed};
 use crate::history::{Call, Request, Seen};
 
@@ -42,16 +42,19 @@ fn other_ops(books: &Books<'_>, record: &RecordBook<'_>) -> Vec<Violation> {
 /// Promised ops that a node neither holds nor has replaced.
 fn lost_ops(books: &Books<'_>, record: &RecordBook<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
-    let promised: Vec<_> = record.ops.iter().enumerate().filter(|(_, op)| op.is_promised).collect();
-    let nodes = books.history.finals.live.get(record.key).map_or(&[][..], Vec::as_slice);
-    for node in 0..if promised.is_empty() { 0 } else { books.history.nodes } {
-        let Some(live) = nodes.get(node) else {
-            let seen = format!("what it holds was not seen, and {} ops were acknowledged", promised.len());
+    if !record.ops.iter().any(BookedOp::is_owed) {
+        return violations;
+    }
+    let by_node = books.history.finals.live.get(record.key).map_or(&[][..], Vec::as_slice);
+    for node in 0..books.history.nodes {
+        let Some(live) = by_node.get(node) else {
+            let seen = "nobody looked what it holds of a record that must be there".to_owned();
             violations.push(record.violation(Guarantee::G1, Some(node), seen));
             continue;
         };
         let there = record.there(live, Past::Covered);
-        for (_, op) in promised.iter().filter(|(number, _)| !there.has(*number)) {
+        let promised = record.ops.iter().enumerate().filter(|(_, op)| op.is_promised);
+        for (_, op) in promised.filter(|(number, _)| !there.has(*number)) {
             let seen = format!("the acknowledged op {} is gone: live are {}", op.describe(), listed(live));
             violations.push(record.violation(Guarantee::G1, Some(node), seen));
         }
@@ -125,7 +128,7 @@ fn unknown_ops(books: &Books<'_>, record: &RecordBook<'_>) -> Vec<Violation> {
 mod tests {
     use super::*;
     use crate::checker::sample::*;
-    use crate::history::{Answer, FinalStates};
+    use crate::history::{Answer, Fate, FinalStates};
 
     const LOST: [(Guarantee, Option<usize>); 3] =
         [(Guarantee::G1, Some(0)), (Guarantee::G1, Some(1)), (Guarantee::G1, Some(2))];
@@ -212,5 +215,72 @@ mod tests {
         let calls = [put("a", acknowledged(1))];
         let unknown = Seen::Unknown { what: "500".to_owned() };
         assert_eq!(found(&calls, &all(&unknown)), LOST);
+    }
+    const EVERYWHERE: [Option<usize>; 3] = [Some(0), Some(1), Some(2)];
+
+    /// Three writes, each of which had seen the one before; the first was acknowledged.
+    fn chain() -> Scene {
+        let scene = Scene::new().put(1, "a", &[]).put(2, "b", &[1]).put(3, "c", &[2]);
+        scene.fate(1, Fate::Promised).call(put("a", acknowledged(1)))
+    }
+
+    #[test]
+    fn a_promised_op_is_live_or_replaced_however_often() {
+        assert_eq!(chain().live_at_all(&[1]).found_by(check), []);
+        assert_eq!(chain().live_at_all(&[2]).found_by(check), []);
+        assert_eq!(chain().live_at_all(&[3]).found_by(check), []);
+        assert_eq!(chain().delete(4, &[3]).live_at_all(&[4]).found_by(check), []);
+    }
+
+    #[test]
+    fn a_promised_op_that_a_node_lacks_is_lost() {
+        assert_eq!(chain().live([&[1], &[], &[3]]).found_by(check), [Some(1)]);
+        assert_eq!(chain().live_at_all(&[]).found_by(check), EVERYWHERE);
+    }
+
+    #[test]
+    fn a_promised_op_is_not_replaced_by_one_that_had_not_seen_it() {
+        let scene = chain().put(4, "d", &[]);
+        assert_eq!(scene.live([&[1, 4], &[4], &[3, 4]]).found_by(check), [Some(1)]);
+    }
+
+    #[test]
+    fn an_op_that_was_not_promised_is_not_missed() {
+        let scene = Scene::new().put(1, "a", &[]).put(2, "b", &[]).fate(2, Fate::MayBeGone);
+        assert_eq!(scene.live_at_all(&[]).found_by(check), []);
+    }
+
+    #[test]
+    fn an_acknowledgement_is_a_promise_whatever_the_books_say() {
+        for fate in [Fate::Durable, Fate::MayBeGone] {
+            assert_eq!(chain().fate(1, fate).live([&[1], &[1], &[]]).found_by(check), [Some(2)]);
+        }
+    }
+
+    #[test]
+    fn a_promise_of_the_books_is_one_though_no_client_has_heard_it() {
+        let scene = Scene::new().put(1, "a", &[]).fate(1, Fate::Promised).call(put("a", Answer::TimedOut));
+        assert_eq!(scene.live([&[], &[1], &[1]]).found_by(check), [Some(0)]);
+    }
+
+    #[test]
+    fn a_node_that_nobody_looked_at_has_not_kept_anything() {
+        assert_eq!(chain().found_by(check), EVERYWHERE);
+        let mut short = chain().live_at_all(&[1]);
+        short.0.finals.live.values_mut().for_each(|live| drop(live.pop()));
+        assert_eq!(short.found_by(check), [Some(2)]);
+        let durable_only = Scene::new().put(1, "a", &[]);
+        assert_eq!(durable_only.found_by(check), EVERYWHERE);
+    }
+
+    #[test]
+    fn an_acknowledgement_names_the_op_that_was_asked_for() {
+        let answered = |call: Call| chain().live_at_all(&[3]).call(call).found_by(check);
+        assert_eq!(answered(put("b", acknowledged(2))), []);
+        assert_eq!(answered(put("b", acknowledged(9))), [Some(0)]);
+        assert_eq!(answered(put("other", acknowledged(2))), [Some(0)]);
+        assert_eq!(answered(delete(acknowledged(2))), [Some(0)]);
+        let elsewhere = Call { key: "other".to_owned(), ..put("b", acknowledged(2)) };
+        assert_eq!(answered(elsewhere), [Some(0)]);
     }
 }

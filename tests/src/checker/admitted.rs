@@ -47,3 +47,51 @@ fn strange(books: &Books<'_>, record: &RecordBook<'_>, dot: &DotText) -> Option<
         None => Some(format!("it has {dot}, which its origin never made")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::sample::*;
+    use crate::history::{Intrusion, Seen};
+
+    fn tried(answer: IntrusionAnswer) -> Vec<Option<usize>> {
+        let mut scene = Scene::new();
+        scene.0.intrusions.push(Intrusion { kind: "unsigned push".to_owned(), node: 1, answer });
+        scene.found_by(check)
+    }
+
+    #[test]
+    fn who_may_not_is_refused_or_not_heard() {
+        assert_eq!(tried(IntrusionAnswer::Refused { slug: "unauthorized".to_owned() }), []);
+        assert_eq!(tried(IntrusionAnswer::None), []);
+        assert_eq!(tried(IntrusionAnswer::Accepted { what: "200".to_owned() }), [Some(1)]);
+    }
+
+    #[test]
+    fn what_its_origin_made_may_be_held() {
+        assert_eq!(Scene::new().put(1, "a", &[]).live_at_all(&[1]).found_by(check), []);
+    }
+
+    #[test]
+    fn what_nobody_made_is_not_held() {
+        let scene = Scene::new().put(1, "a", &[]).live([&[1], &[1], &[1, 2]]);
+        assert_eq!(scene.found_by(check), [Some(2)]);
+    }
+
+    #[test]
+    fn an_op_is_not_held_under_another_record() {
+        let scene = Scene::new().put(1, "a", &[]).with(1, |op| op.key = "other".to_owned());
+        assert_eq!(scene.live([&[], &[1], &[]]).found_by(check), [Some(1)]);
+    }
+
+    #[test]
+    fn what_nobody_made_is_not_read_either() {
+        let scene = Scene::new().put(1, "a", &[]).call(read(value("a", 1), &[1, 2]));
+        assert_eq!(scene.found_by(check), [Some(0)]);
+        let elsewhere = Scene::new().put(1, "a", &[]).with(1, |op| op.key = "other".to_owned());
+        let mut elsewhere = elsewhere.call(read(Seen::Deleted, &[1]));
+        assert_eq!(elsewhere.found_by(check), [Some(0)]);
+        elsewhere.0.reused.insert(dot(1));
+        assert_eq!(elsewhere.found_by(check), []);
+    }
+}

@@ -48,9 +48,9 @@ pub fn check(books: &Books<'_>) -> Vec<Violation> {
         settlings.iter().filter_map(late).map(|seen| violation(None, seen)).collect();
     // Where the hashes differ so do the records: that is one fault, told once.
     if settlings.last().is_none_or(|last| last.equal_after_ms.is_some()) {
-        let finals = &books.history.finals;
-        violations.extend(differing(&finals.records, "show"));
-        violations.extend(differing(&finals.live, "hold"));
+        let (finals, nodes) = (&books.history.finals, books.history.nodes);
+        violations.extend(differing(&finals.records, nodes, "show"));
+        violations.extend(differing(&finals.live, nodes, "hold"));
     }
     violations
 }
@@ -64,15 +64,23 @@ fn late(settling: &Settling) -> Option<String> {
     }
 }
 
-fn differing<T: PartialEq + Debug>(by_key: &BTreeMap<String, Vec<T>>, verb: &str) -> Vec<Violation> {
-    let differs =
-        |states: &[T]| states.first().is_some_and(|first| states.iter().any(|other| other != first));
-    let found = by_key.iter().filter(|(_, states)| differs(states));
-    found
-        .map(|(key, states)| {
-            violation(Some(key), format!("the hashes are equal and the nodes {verb} {states:?}"))
-        })
-        .collect()
+/// Records that are not seen at every node, or not the same.
+fn differing<T: PartialEq + Debug>(
+    by_key: &BTreeMap<String, Vec<T>>,
+    nodes: usize,
+    verb: &str,
+) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (key, states) in by_key {
+        if states.len() != nodes {
+            let seen = format!("{} of {nodes} nodes {verb} something", states.len());
+            violations.push(violation(Some(key), seen));
+        } else if states.first().is_some_and(|first| states.iter().any(|other| other != first)) {
+            let seen = format!("the hashes are equal and the nodes {verb} {states:?}");
+            violations.push(violation(Some(key), seen));
+        }
+    }
+    violations
 }
 
 fn violation(key: Option<&String>, seen: String) -> Violation {
@@ -117,5 +125,39 @@ mod tests {
     #[test]
     fn equal_hashes_with_other_answers_are_not_equal() {
         assert_eq!(count(&settling(0, Some(1)), &[value("a", 1), value("a", 1), Seen::Missing]), 1);
+    }
+    #[test]
+    fn every_settling_counts_not_only_the_last() {
+        let mut scene = Scene::new();
+        scene.0.settlings = vec![settling(0, Some(9_000)), settling(0, Some(1))];
+        assert_eq!(scene.found_by(check), [None]);
+        scene.0.settlings = vec![settling(0, None), settling(0, Some(9_000)), settling(0, Some(1))];
+        assert_eq!(scene.found_by(check), [None, None]);
+    }
+
+    #[test]
+    fn nodes_that_show_the_same_of_other_versions_are_not_equal() {
+        let scene = |third: &[u64]| {
+            let scene = Scene::new().put(1, "a", &[]).put(2, "a", &[]).live([&[1, 2], &[1, 2], third]);
+            scene.shown(all(&value("a", 2))).found_by(check)
+        };
+        assert_eq!(scene(&[1, 2]), []);
+        assert_eq!(scene(&[2]), [None]);
+    }
+
+    #[test]
+    fn a_node_that_was_not_looked_at_is_not_equal() {
+        let mut scene = Scene::new().put(1, "a", &[]).live_at_all(&[1]).shown(all(&value("a", 1)));
+        scene.0.finals.records.values_mut().for_each(|seen| drop(seen.pop()));
+        assert_eq!(scene.found_by(check), [None]);
+        scene.0.finals.live.values_mut().for_each(|live| drop(live.pop()));
+        assert_eq!(scene.found_by(check), [None, None]);
+    }
+
+    #[test]
+    fn nodes_that_never_became_equal_are_told_once() {
+        let mut scene = Scene::new().put(1, "a", &[]).live([&[1], &[], &[1]]);
+        scene.0.settlings.push(settling(0, None));
+        assert_eq!(scene.found_by(check), [None]);
     }
 }

@@ -66,6 +66,7 @@ fn resurrected(calls: &[&Call], seen: &Seen) -> Option<String> {
 mod tests {
     use super::*;
     use crate::checker::sample::*;
+    use crate::history::Fate;
 
     #[test]
     fn a_delete_that_stays_is_fine() {
@@ -107,5 +108,56 @@ mod tests {
         let calls = [put("a", acknowledged(1)), delete(not_promised(2))];
         assert_eq!(found(&calls, &all(&value("a", 1))), []);
         assert_eq!(found(&calls, &all(&Seen::Deleted)), []);
+    }
+    /// A value and a delete that covers it.
+    fn deleted() -> Scene {
+        Scene::new().put(1, "a", &[]).delete(2, &[1])
+    }
+
+    #[test]
+    fn a_deleted_version_is_at_no_node() {
+        assert_eq!(deleted().live_at_all(&[2]).found_by(check), []);
+        assert_eq!(deleted().live([&[2], &[2], &[1]]).found_by(check), [Some(2)]);
+        assert_eq!(deleted().live([&[2], &[1, 2], &[2]]).found_by(check), [Some(1)]);
+        let promised = deleted().fate(2, Fate::Promised);
+        assert_eq!(promised.live([&[1], &[2], &[2]]).found_by(check), [Some(0)]);
+    }
+
+    #[test]
+    fn a_delete_whose_disks_are_all_lost_may_never_have_been_but_for_those_who_hold_it() {
+        let lost = || deleted().fate(2, Fate::MayBeGone);
+        assert_eq!(lost().live_at_all(&[1]).found_by(check), []);
+        assert_eq!(lost().live([&[1], &[1], &[1, 2]]).found_by(check), [Some(2)]);
+        let but_acknowledged = lost().call(delete(acknowledged(2)));
+        assert_eq!(but_acknowledged.live([&[1], &[2], &[2]]).found_by(check), [Some(0)]);
+    }
+
+    #[test]
+    fn a_version_that_a_deleted_one_had_replaced_is_not_back_either() {
+        let scene = || Scene::new().put(1, "a", &[]).put(2, "b", &[1]).delete(3, &[2]);
+        assert_eq!(scene().live_at_all(&[3]).found_by(check), []);
+        assert_eq!(scene().live([&[3], &[1, 3], &[3]]).found_by(check), [Some(1)]);
+    }
+
+    #[test]
+    fn a_version_beside_a_delete_that_had_not_seen_it_stays() {
+        let scene = Scene::new().put(1, "a", &[]).delete(2, &[]).live_at_all(&[1, 2]);
+        assert_eq!(scene.found_by(check), []);
+    }
+
+    #[test]
+    fn what_was_replaced_by_a_value_is_not_back_either() {
+        let scene = || Scene::new().put(1, "a", &[]).put(2, "b", &[1]);
+        assert_eq!(scene().live_at_all(&[2]).found_by(check), []);
+        assert_eq!(scene().live([&[2], &[2], &[1, 2]]).found_by(check), [Some(2)]);
+    }
+
+    #[test]
+    fn the_delete_is_named_before_a_later_write_over_it() {
+        let scene = deleted().put(3, "c", &[1, 2]).live([&[3], &[1, 3], &[3]]);
+        let found = check(&Books::of(&scene.0));
+        let seen: Vec<_> = found.iter().map(|violation| violation.seen.as_str()).collect();
+        let expect = format!("{} (\"a\") is back, which {} (a delete) had replaced", dot(1), dot(2));
+        assert_eq!(seen, [expect]);
     }
 }

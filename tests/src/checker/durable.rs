@@ -18,3 +18,47 @@ pub fn check(books: &Books<'_>) -> Vec<Violation> {
     }
     violations
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::sample::*;
+    use crate::history::DurableSample;
+
+    fn is_violated(needed: usize, holders: &[usize]) -> bool {
+        let mut scene = Scene::new().put(1, "a", &[]).call(put("a", acknowledged(1)));
+        let holders = holders.iter().copied().collect();
+        scene.0.durable.push(DurableSample { dot: dot(1), needed, holders });
+        !scene.found_by(check).is_empty()
+    }
+
+    #[test]
+    fn as_many_disks_as_asked_for_or_more() {
+        assert!(!is_violated(1, &[0]));
+        assert!(!is_violated(2, &[0, 2]));
+        assert!(!is_violated(2, &[0, 1, 2]));
+    }
+
+    #[test]
+    fn fewer_disks_are_too_few() {
+        assert!(is_violated(1, &[]));
+        assert!(is_violated(2, &[0]));
+        assert!(is_violated(3, &[0, 2]));
+    }
+
+    #[test]
+    fn a_disk_that_is_no_node_s_does_not_count() {
+        assert!(is_violated(2, &[0, 3]));
+    }
+
+    #[test]
+    fn a_violation_names_the_record_and_its_calls() {
+        let mut scene = Scene::new().put(1, "a", &[]).call(put("a", acknowledged(1)));
+        scene.0.durable.push(DurableSample { dot: dot(1), needed: 2, holders: [0].into() });
+        let found = check(&Books::of(&scene.0));
+        assert_eq!(
+            found.first().map(|found| (found.key.as_deref(), found.calls.len())),
+            Some((Some("k"), 1))
+        );
+    }
+}

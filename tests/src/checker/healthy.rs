@@ -16,3 +16,19 @@ pub fn check(books: &Books<'_>) -> Vec<Violation> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::sample::*;
+    use crate::history::Incident;
+
+    #[test]
+    fn every_incident_is_one() {
+        let mut scene = Scene::new();
+        assert_eq!(scene.found_by(check), []);
+        scene.0.incidents.push(Incident { node: Some(2), what: "a task panicked".to_owned() });
+        scene.0.incidents.push(Incident { node: None, what: "the harness hung".to_owned() });
+        assert_eq!(scene.found_by(check), [Some(2), None]);
+    }
+}

@@ -1,15 +1,95 @@
 //! Histories by hand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use federation_wire::api::DotText;
 
+use crate::checker::books::Books;
 use crate::checker::{Guarantee, Violation, check_claims};
-use crate::history::{Answer, Call, FinalStates, History, Request, Seen, Sharing};
+use crate::history::{Answer, Call, Fate, FinalStates, History, OpFact, Request, Seen, Sharing};
+
+/// A history of the record "k" at three nodes that were looked into.
+pub(crate) struct Scene(pub(crate) History);
+
+impl Scene {
+    pub(crate) fn new() -> Self {
+        Self(History { nodes: 3, ..History::default() })
+    }
+
+    /// An op of this content whose writer had seen those; some disk has kept it. Its rank is its seq.
+    pub(crate) fn put(self, seq: u64, content: &str, seen: &[u64]) -> Self {
+        self.op(seq, Some(content), seen)
+    }
+
+    /// A delete whose writer had seen those; some disk has kept it.
+    pub(crate) fn delete(self, seq: u64, seen: &[u64]) -> Self {
+        self.op(seq, None, seen)
+    }
+
+    /// Changes an op.
+    pub(crate) fn with(mut self, seq: u64, change: impl FnOnce(&mut OpFact)) -> Self {
+        change(self.0.ops.get_mut(&dot(seq)).unwrap());
+        self
+    }
+
+    pub(crate) fn fate(self, seq: u64, fate: Fate) -> Self {
+        self.with(seq, |op| op.fate = fate)
+    }
+
+    /// The op covers those; what its writer had seen stays.
+    pub(crate) fn covering(self, seq: u64, covers: &[u64]) -> Self {
+        self.with(seq, |op| op.covers = dots(covers))
+    }
+
+    pub(crate) fn call(mut self, call: Call) -> Self {
+        self.0.calls.push(call);
+        self
+    }
+
+    /// What the nodes hold in the end.
+    pub(crate) fn live(mut self, by_node: [&[u64]; 3]) -> Self {
+        self.0.finals.live.insert("k".to_owned(), by_node.map(dots).to_vec());
+        self
+    }
+
+    /// What all nodes hold in the end.
+    pub(crate) fn live_at_all(self, live: &[u64]) -> Self {
+        self.live([live, live, live])
+    }
+
+    /// What the nodes show in the end.
+    pub(crate) fn shown(mut self, by_node: [Seen; 3]) -> Self {
+        self.0.finals.records.insert("k".to_owned(), by_node.to_vec());
+        self
+    }
+
+    /// At which nodes this checker finds something.
+    pub(crate) fn found_by(&self, checker: fn(&Books<'_>) -> Vec<Violation>) -> Vec<Option<usize>> {
+        checker(&Books::of(&self.0)).iter().map(|violation| violation.node).collect()
+    }
+
+    fn op(mut self, seq: u64, content: Option<&str>, seen: &[u64]) -> Self {
+        let fact = OpFact {
+            key: "k".to_owned(),
+            hash: format!("{seq:064x}"),
+            content: content.map(str::to_owned),
+            hlc: seq,
+            covers: dots(seen),
+            knew: dots(seen),
+            fate: Fate::Durable,
+        };
+        self.0.ops.insert(dot(seq), fact);
+        self
+    }
+}
 
 /// The n-th op of a node.
 pub(crate) fn dot(seq: u64) -> DotText {
     format!("node-1/00000000000000ab/{seq}").parse().unwrap()
+}
+
+pub(crate) fn dots(seqs: &[u64]) -> BTreeSet<DotText> {
+    seqs.iter().map(|seq| dot(*seq)).collect()
 }
 
 pub(crate) fn acknowledged(seq: u64) -> Answer {
@@ -34,6 +114,16 @@ pub(crate) fn delete(answer: Answer) -> Call {
 
 pub(crate) fn shared(call: Call) -> Call {
     Call { sharing: Sharing::Contended, ..call }
+}
+
+/// A read that sees these live versions, and this of them.
+pub(crate) fn read(seen: Seen, live: &[u64]) -> Call {
+    call(Request::Read, Answer::Read { seen, live: dots(live) })
+}
+
+/// The call, begun and answered at these times.
+pub(crate) fn at(begin_us: u64, end_us: u64, call: Call) -> Call {
+    Call { begin_us, end_us, ..call }
 }
 
 pub(crate) fn value(content: &str, seq: u64) -> Seen {

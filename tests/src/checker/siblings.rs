@@ -88,3 +88,113 @@ fn winner(record: &RecordBook<'_>, live: &BTreeSet<DotText>) -> Option<Seen> {
         None => Seen::Deleted,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::sample::*;
+    use crate::history::Fate;
+
+    /// Two concurrent writes.
+    fn two() -> Scene {
+        Scene::new().put(1, "a", &[]).put(2, "b", &[])
+    }
+
+    #[test]
+    fn concurrent_writes_are_both_there() {
+        assert_eq!(two().live_at_all(&[1, 2]).found_by(check), []);
+    }
+
+    #[test]
+    fn none_of_two_concurrent_writes_vanishes() {
+        assert_eq!(two().live([&[1, 2], &[2], &[1, 2]]).found_by(check), [Some(1)]);
+        assert_eq!(two().live([&[1, 2], &[1, 2], &[]]).found_by(check), [Some(2), Some(2)]);
+    }
+
+    #[test]
+    fn a_promised_write_does_not_vanish_either() {
+        let scene = two().fate(1, Fate::Promised).live([&[2], &[1, 2], &[1, 2]]);
+        assert_eq!(scene.found_by(check), [Some(0)]);
+        let acknowledged_only = two().fate(1, Fate::MayBeGone).call(put("a", acknowledged(1)));
+        assert_eq!(acknowledged_only.live([&[2], &[1, 2], &[1, 2]]).found_by(check), [Some(0)]);
+    }
+
+    #[test]
+    fn a_write_whose_disks_are_all_lost_may_be_gone() {
+        assert_eq!(two().fate(1, Fate::MayBeGone).live_at_all(&[2]).found_by(check), []);
+    }
+
+    #[test]
+    fn a_write_that_has_seen_both_replaces_both_however_it_came_to_see_them() {
+        assert_eq!(two().put(3, "c", &[1, 2]).live_at_all(&[3]).found_by(check), []);
+        assert_eq!(two().put(3, "c", &[2]).put(4, "d", &[1, 3]).live_at_all(&[4]).found_by(check), []);
+    }
+
+    #[test]
+    fn a_write_that_has_seen_one_does_not_replace_the_other() {
+        assert_eq!(two().put(3, "c", &[1]).live_at_all(&[2, 3]).found_by(check), []);
+        let all = [Some(0), Some(1), Some(2)];
+        assert_eq!(two().put(3, "c", &[1]).live_at_all(&[3]).found_by(check), all);
+    }
+
+    #[test]
+    fn a_write_may_not_claim_to_have_seen_what_its_writer_had_not() {
+        let claims = two().put(3, "c", &[1]).covering(3, &[1, 2]);
+        // That is wrong of it, and the other is gone at each node.
+        assert_eq!(claims.live_at_all(&[3]).found_by(check), [None, Some(0), Some(1), Some(2)]);
+        let not_even_made = Scene::new().put(3, "c", &[]).covering(3, &[7]);
+        assert_eq!(not_even_made.live_at_all(&[3]).found_by(check), [None]);
+    }
+
+    #[test]
+    fn a_write_may_claim_less_than_its_writer_had_seen() {
+        let scene = Scene::new().put(1, "a", &[]).put(2, "b", &[1]).covering(2, &[]);
+        assert_eq!(scene.live_at_all(&[1, 2]).found_by(check), []);
+    }
+
+    #[test]
+    fn the_greatest_put_is_shown() {
+        let both = || two().live_at_all(&[1, 2]);
+        assert_eq!(both().shown(all(&value("b", 2))).found_by(check), []);
+        for wrong in [value("a", 1), value("a", 2), value("b", 1), Seen::Deleted, Seen::Missing] {
+            let scene = both().shown([value("b", 2), wrong, value("b", 2)]);
+            assert_eq!(scene.found_by(check), [Some(1)]);
+        }
+        let older_dot_later_time = both().with(1, |op| op.hlc = 3);
+        assert_eq!(older_dot_later_time.shown(all(&value("a", 1))).found_by(check), []);
+        let same_time = both().with(1, |op| op.hlc = 2);
+        assert_eq!(same_time.shown(all(&value("b", 2))).found_by(check), []);
+    }
+
+    #[test]
+    fn a_value_is_shown_before_a_later_delete_beside_it() {
+        let scene = || Scene::new().put(1, "a", &[]).delete(2, &[]).live_at_all(&[1, 2]);
+        assert_eq!(scene().shown(all(&value("a", 1))).found_by(check), []);
+        assert_eq!(scene().shown(all(&Seen::Deleted)).found_by(check).len(), 3);
+    }
+
+    #[test]
+    fn deleted_is_what_only_deletes_leave_and_missing_what_nothing_does() {
+        let deleted = || Scene::new().delete(1, &[]).delete(2, &[]).live_at_all(&[1, 2]);
+        assert_eq!(deleted().shown(all(&Seen::Deleted)).found_by(check), []);
+        assert_eq!(deleted().shown(all(&Seen::Missing)).found_by(check).len(), 3);
+        let nothing = || Scene::new().put(1, "a", &[]).fate(1, Fate::MayBeGone).live_at_all(&[]);
+        assert_eq!(nothing().shown(all(&Seen::Missing)).found_by(check), []);
+        assert_eq!(nothing().shown(all(&Seen::Deleted)).found_by(check).len(), 3);
+        let unknown = Seen::Unknown { what: "500".to_owned() };
+        assert_eq!(nothing().shown(all(&unknown)).found_by(check).len(), 3);
+    }
+
+    #[test]
+    fn a_read_shows_the_greatest_too() {
+        let seen = |seen: Seen| two().live_at_all(&[1, 2]).call(read(seen, &[1, 2])).found_by(check);
+        assert_eq!(seen(value("b", 2)), []);
+        assert_eq!(seen(value("a", 1)), [Some(0)]);
+    }
+
+    #[test]
+    fn without_a_look_into_the_nodes_nothing_is_said() {
+        let scene = Scene::new().call(put("a", acknowledged(1))).shown(all(&Seen::Missing));
+        assert_eq!(scene.found_by(check), []);
+    }
+}
