@@ -10,6 +10,8 @@
 mod capture;
 mod counts;
 mod line;
+#[cfg(test)]
+mod tests;
 mod weather;
 
 use std::collections::BTreeMap;
