@@ -20,7 +20,7 @@ pub trait Index: Send + Sync + 'static {
     /// Applies the batch. Not durable before [`Index::checkpoint`].
     fn apply(&self, batch: Batch) -> Result<(), IndexError>;
     /// Makes all that was applied before the call durable. Called by one thread at a time, while others go on
-    /// applying.
+    /// applying. After a failure it must not be opened again as long as what is read of it may be only in memory.
     fn checkpoint(&self) -> Result<(), IndexError>;
 }
 
@@ -87,6 +87,9 @@ pub enum IndexError {
     /// sled panicked, as it does on some damaged files.
     #[error("the index panicked")]
     Panicked,
+    /// A sync of it failed, and the machine has stayed on since: memory shows what its files may not have.
+    #[error("the index is not durable")]
+    NotDurable,
     /// Its files could not be synced, opened or removed.
     #[error("the index's files failed")]
     Files(#[source] io::Error),

@@ -3,6 +3,10 @@
 //! Its own flush does not sync its file to the disk, its background flushes from many threads have hung, its values
 //! beyond 128 KiB go to files of their own, and it may panic on damaged files. So: one writer, batches only, no
 //! background flush, an `fdatasync` of ours behind each flush, and every call guarded.
+//!
+//! After a failed write or sync the kernel shows what its disk may not have, and a later sync succeeds without it. So a
+//! file says that the index is not to be trusted. It needs no sync itself: if the power goes before the next start, what
+//! is read then is what the disk has, and the log's checkpoint tells whether that is enough.
 
 use std::fs::{self, File};
 use std::io;
@@ -41,6 +45,9 @@ impl IndexOpener for SledIndexes {
     type Index = SledIndex;
 
     fn open(&self) -> Result<SledIndex, IndexError> {
+        if self.path.join(DISTRUSTED_FILE).exists() {
+            return Err(IndexError::NotDurable);
+        }
         let config =
             ::sled::Config::new().path(&self.path).cache_capacity(self.cache_bytes).flush_every_ms(None);
         let tree = guarded(|| config.open())?;
@@ -88,10 +95,26 @@ impl Index for SledIndex {
                 None => out.remove(key),
             }
         }
-        guarded(|| self.tree.apply_batch(out))
+        self.trusted(guarded(|| self.tree.apply_batch(out)))
     }
 
     fn checkpoint(&self) -> Result<(), IndexError> {
+        self.trusted(self.flush())
+    }
+}
+
+impl SledIndex {
+    /// Lets no later start trust the index if `result` is a failure.
+    fn trusted(&self, result: Result<(), IndexError>) -> Result<(), IndexError> {
+        if result.is_err()
+            && let Err(error) = File::create(self.path.join(DISTRUSTED_FILE))
+        {
+            tracing::error!(%error, "cannot mark the index as not durable: remove it before the next start");
+        }
+        result
+    }
+
+    fn flush(&self) -> Result<(), IndexError> {
         guarded(|| self.tree.flush())?;
         File::open(self.path.join(DB_FILE)).and_then(|file| file.sync_data()).map_err(IndexError::Files)?;
         if self.has_large_value.swap(false, Ordering::Relaxed) {
@@ -103,9 +126,7 @@ impl Index for SledIndex {
         }
         Ok(())
     }
-}
 
-impl SledIndex {
     fn sync_blobs(&self) -> io::Result<()> {
         let blobs = self.path.join(BLOB_DIRECTORY);
         for entry in fs::read_dir(&blobs)? {
@@ -141,3 +162,29 @@ const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 const LARGE_VALUE_BYTES: usize = 64 * 1024;
 const DB_FILE: &str = "db";
 const BLOB_DIRECTORY: &str = "blobs";
+const DISTRUSTED_FILE: &str = "not-durable";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_failed_checkpoint_it_is_opened_only_when_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let indexes = SledIndexes::new(dir.path().join("index"));
+        let index = indexes.open().unwrap();
+        let mut batch = Batch::new();
+        batch.put(b"key".to_vec(), b"value".to_vec());
+        index.apply(batch).unwrap();
+        index.checkpoint().unwrap();
+        let db = dir.path().join("index").join(DB_FILE);
+        let elsewhere = dir.path().join("db");
+        fs::rename(&db, &elsewhere).unwrap();
+        assert!(index.checkpoint().is_err());
+        drop(index);
+        fs::rename(elsewhere, db).unwrap();
+        assert!(matches!(indexes.open(), Err(IndexError::NotDurable)));
+        assert_eq!(indexes.create().unwrap().read(b"key").unwrap(), None);
+        indexes.open().unwrap();
+    }
+}

@@ -117,6 +117,29 @@ fn promise(world: &World, ran: &Ran, expected: &[Seen], what: &str) -> Seen {
     seen
 }
 
+#[test]
+fn the_power_going_during_an_opening_spoils_nothing_that_was_durable() {
+    let (mut world, engine) = written();
+    let acknowledged = see(&engine, keys());
+    drop(engine);
+    restart(&mut world, Survival::Everything);
+    for operation in 0..20 {
+        let opening = world.fork();
+        opening.disk.crash_after(operation);
+        let has_opened = opening.try_open(false).is_ok();
+        for (loss, survival) in power_cuts() {
+            let mut again = opening.fork();
+            again.crash(loss, survival);
+            let what = format!("power goes at {operation}, {loss:?}, {survival:?}");
+            assert_eq!(holds(&again, &acknowledged, &what), acknowledged, "{what}");
+        }
+        if has_opened {
+            return;
+        }
+    }
+    panic!("opening takes more operations than that");
+}
+
 /// What may happen to an opening.
 #[derive(Clone, Copy, Debug)]
 enum Trouble {
