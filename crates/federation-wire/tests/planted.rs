@@ -6,7 +6,9 @@ use federation_core::id::{BootId, NodeId};
 use federation_core::limits::FRAME_AGE_MAX;
 use federation_core::planted::{Defect, plant};
 use federation_core::time::WallMs;
-use federation_wire::frame::{Addressed, Envelope, FrameKind, Nonce, NonceWindow, Route, check_request};
+use federation_wire::frame::{
+    Addressed, Envelope, FrameError, FrameKind, Nonce, NonceWindow, Route, check_request,
+};
 use federation_wire::slug::Slug;
 
 const NOW: WallMs = WallMs(1_000_000);
@@ -26,15 +28,15 @@ fn said(change: fn(&mut Envelope)) -> Result<(), Slug> {
     };
     change(&mut envelope);
     let addressed = Addressed { node: &here, boot: BootId(3), route: Route::Push, now: NOW };
-    check_request(&envelope, &addressed).map_err(|error| error.slug())
+    check_request(&envelope, &addressed).map_err(FrameError::slug)
 }
 
 /// What is said to a frame that comes twice.
 fn said_twice() -> [Result<(), Slug>; 2] {
     let mut window = NonceWindow::new();
     [(); 2].map(|()| {
-        window.check(NOW, Nonce(7), NOW).map_err(|error| error.slug())?;
-        window.record(NOW, Nonce(7), NOW).map_err(|error| error.slug())
+        window.check(NOW, Nonce(7), NOW).map_err(FrameError::slug)?;
+        window.record(NOW, Nonce(7), NOW).map_err(FrameError::slug)
     })
 }
 
