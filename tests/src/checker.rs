@@ -89,3 +89,5 @@ fn listed<'a>(dots: impl IntoIterator<Item = &'a DotText>) -> String {
 
 #[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod tests;

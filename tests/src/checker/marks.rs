@@ -51,7 +51,9 @@ mod tests {
 
     fn marks(numbers: &[usize]) -> Marks {
         let mut marks = Marks::none_of(130);
-        numbers.iter().for_each(|number| marks.add(*number));
+        for number in numbers {
+            marks.add(*number);
+        }
         marks
     }
 

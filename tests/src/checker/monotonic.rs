@@ -75,7 +75,9 @@ impl<'b> Session<'b, '_> {
             !there.has(number) && self.record.ops.get(number).is_some_and(BookedOp::is_owed)
         };
         let missed: Vec<_> = self.ops_before(call).filter(is_missed).collect();
-        live.iter().for_each(|dot| self.learn(call, What::Op(dot)));
+        for dot in live {
+            self.learn(call, What::Op(dot));
+        }
         if missed.is_empty() {
             return None;
         }

@@ -59,7 +59,7 @@ impl Scene {
 
     /// What the nodes show in the end.
     pub(crate) fn shown(mut self, by_node: [Seen; 3]) -> Self {
-        self.0.finals.records.insert("k".to_owned(), by_node.to_vec());
+        self.0.finals.records.insert("k".to_owned(), by_node.into());
         self
     }
 
