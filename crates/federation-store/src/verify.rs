@@ -110,6 +110,9 @@ pub enum ProofVerdict {
 
 /// Verifies a data directory on the file system. Locks it: no node may have it open.
 ///
+/// The log is only read, so it tells what the next start will find, which need not be durable before that start. sled
+/// writes to its own files when it is opened, also for this.
+///
 /// `proof` is asked about each op.
 ///
 /// # Errors

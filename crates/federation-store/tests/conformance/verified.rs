@@ -113,6 +113,53 @@ fn a_directory_on_the_file_system_is_verified_and_left_as_it_is() {
     assert_eq!((report.node, report.groups, report.index), (None, 0, IndexVerdict::Unusable));
 }
 
+#[test]
+fn what_the_next_start_will_make_durable_is_shown_and_left_to_it() {
+    let (mut world, seen, _) = ran();
+    let (mut engine, _) = world.open();
+    world.disk.fail_after(1);
+    assert!(commit(&mut engine, vec![open_epoch(), Request::Change(put(2, "its sync fails"))]).is_err());
+    drop(engine);
+    world.disk = world.disk.restarted();
+    // The power goes somewhere in the next start, or it is through.
+    for operation in 0..14 {
+        let mut world = world.fork();
+        world.indexes.survive(Survival::Everything);
+        world.disk.crash_after(operation);
+        drop(world.try_open(false));
+        world.crash(Loss::Some { seed: operation }, Survival::Everything);
+        let operations = world.disk.operations();
+        let report = check(&world);
+        assert_eq!(world.disk.operations(), operations, "to look changed something");
+        assert!(report.is_sound() && report.clock.contains_all(&seen.clock), "{operation}: {report:?}");
+        world.indexes.survive(Survival::Everything);
+        let (engine, opened) = world.open();
+        assert_eq!((engine.snapshot().clock.clone(), opened.recovered_to), (report.clock, report.log_end));
+    }
+}
+
+#[test]
+fn to_verify_changes_no_byte_of_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut engine, _) = crate::real::engine(dir.path());
+    for i in 0..20 {
+        let changes = vec![open_epoch(), Request::Change(put(i, &"y".repeat(400)))];
+        commit(&mut engine, changes).unwrap();
+    }
+    drop(engine);
+    let log = || -> std::collections::BTreeMap<_, _> {
+        let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
+        files
+            .filter(|entry| entry.file_type().unwrap().is_file())
+            .map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap()))
+            .collect()
+    };
+    let before = log();
+    assert!(before.len() > 4);
+    assert!(verify_offline(dir.path(), &mut |_, _| ProofVerdict::Holds).unwrap().is_sound());
+    assert!(log() == before);
+}
+
 fn engine_dots<D: Disk, O: IndexOpener>(
     engine: &federation_store::Engine<D, O>,
 ) -> Vec<federation_core::dot::Dot> {
