@@ -1,6 +1,6 @@
 //! A history sorted by record, with what each op replaces in the end: made once, read by every checker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use federation_wire::api::DotText;
 
@@ -36,7 +36,9 @@ pub struct BookedOp<'h> {
     pub fact: &'h OpFact,
     /// Whether a client was told that it is kept.
     pub is_promised: bool,
-    /// The ops that it covers, those that these cover, and so on.
+    /// The ops that its context names.
+    pub names: Marks,
+    /// These, those that they name, and so on.
     pub covers: Marks,
     /// The ops that its writer had seen, those that their writers had seen, and so on.
     pub knew: Marks,
@@ -63,6 +65,7 @@ impl<'h> Books<'h> {
                 dot,
                 fact,
                 is_promised: fact.fate == Fate::Promised,
+                names: Marks::default(),
                 covers: Marks::default(),
                 knew: Marks::default(),
             });
@@ -157,18 +160,29 @@ impl RecordBook<'_> {
                 op.is_promised = true;
             }
         }
-        let numbers = |dots: &mut dyn Iterator<Item = &DotText>| {
-            let mut marks = Marks::none_of(self.ops.len());
-            dots.filter_map(|dot| self.number(dot)).for_each(|number| marks.add(number));
-            marks
-        };
-        let mut covers: Vec<_> = self.ops.iter().map(|op| numbers(&mut op.fact.covers.iter())).collect();
-        let mut knew: Vec<_> = self.ops.iter().map(|op| numbers(&mut op.fact.knew.iter())).collect();
+        let mut covers: Vec<_> = self.ops.iter().map(|op| self.numbers(&op.fact.covers)).collect();
+        let mut knew: Vec<_> = self.ops.iter().map(|op| self.numbers(&op.fact.knew)).collect();
+        for (op, named) in self.ops.iter_mut().zip(&covers) {
+            op.names = named.clone();
+        }
         Marks::close(&mut covers);
         Marks::close(&mut knew);
         for ((op, covers), knew) in self.ops.iter_mut().zip(covers).zip(knew) {
             (op.covers, op.knew) = (covers, knew);
         }
+    }
+
+    /// The numbers of these ops, of those that are of this record. Both are in order: one walk along them finds all.
+    fn numbers(&self, dots: &BTreeSet<DotText>) -> Marks {
+        let mut marks = Marks::none_of(self.ops.len());
+        let mut ops = self.ops.iter().enumerate().peekable();
+        for dot in dots {
+            while ops.next_if(|(_, op)| op.dot < dot).is_some() {}
+            if let Some((number, _)) = ops.next_if(|(_, op)| op.dot == dot) {
+                marks.add(number);
+            }
+        }
+        marks
     }
 }
 

@@ -31,6 +31,16 @@ impl Marks {
         self.words.get(number / BITS).is_some_and(|word| word >> (number % BITS) & 1 == 1)
     }
 
+    /// How many it has.
+    pub fn count(&self) -> usize {
+        self.words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Whether another set for the same count has all of it.
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.words.iter().zip(&other.words).all(|(word, all)| word & !all == 0)
+    }
+
     /// Lets each set, the `i`-th of which belongs to the number `i`, have all that the sets of its members have
     /// (Warshall 1962).
     pub fn close(sets: &mut [Self]) {
@@ -62,6 +72,14 @@ mod tests {
         let marks = marks(&[0, 63, 64, 129, 500]);
         let has: Vec<usize> = (0..600).filter(|number| marks.has(*number)).collect();
         assert_eq!(has, [0, 63, 64, 129]);
+        assert_eq!(marks.count(), 4);
+    }
+
+    #[test]
+    fn it_is_within_what_has_all_of_it() {
+        assert!(marks(&[]).is_within(&marks(&[])));
+        assert!(marks(&[1, 70]).is_within(&marks(&[1, 2, 70])));
+        assert!(!marks(&[1, 71]).is_within(&marks(&[1, 2, 70])));
     }
 
     #[test]
