@@ -97,7 +97,7 @@ async fn take_page(
     if let Lane::Backfill { session, page } = page.lane {
         let mut state = peer.state();
         let receiving = match state.receiving.take() {
-            Some(running) if running.boot == boot && running.session == session => running,
+            Some(running) if running.is(boot, session) => running,
             // A sender runs one session at a time: a new one ends the last.
             _ => Receiving { boot, session, receiver: SessionReceiver::new() },
         };
@@ -119,10 +119,7 @@ async fn take_completion(
 ) -> Result<PushAnswer, Slug> {
     let claimed = {
         let state = peer.state();
-        let running = state
-            .receiving
-            .as_ref()
-            .filter(|running| running.boot == boot && running.session == complete.session.0);
+        let running = state.receiving.as_ref().filter(|running| running.is(boot, complete.session.0));
         let dots = &complete.claim.dots;
         match running {
             Some(running) => running.receiver.complete(complete.pages, dots),
