@@ -16,4 +16,5 @@ pub mod checker;
 pub mod history;
 pub mod mock_peer;
 pub mod network;
+pub mod schedule;
 pub mod simulation;

@@ -2,13 +2,17 @@
 //! simulated time, everything drawn from one seed.
 
 pub mod attacker;
-mod check;
+pub mod books;
+pub mod campaign;
 pub mod coverage;
-mod fault;
-pub mod ledger;
+mod faults;
+mod judge;
+pub mod kept;
 pub mod mesh;
 pub mod observed;
-pub mod scenario;
+pub mod proof;
+pub mod trace;
+pub mod world;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -17,6 +21,26 @@ use std::time::Duration;
 use federation_core::port::clock::WallClock;
 use federation_core::time::WallMs;
 use tokio::time::Instant;
+
+use crate::checker::Violation;
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The guarantee or invariant that it breaks.
+    pub claim: String,
+    /// What was seen, for people.
+    pub seen: String,
+}
+
+impl From<Violation> for Finding {
+    fn from(violation: Violation) -> Self {
+        let Violation { guarantee, node, key, seen, .. } = violation;
+        let node = node.map(|node| format!("n{node}: ")).unwrap_or_default();
+        let key = key.map(|key| format!("{key}: ")).unwrap_or_default();
+        Self { claim: format!("{guarantee:?}"), seen: format!("{node}{key}{seen}") }
+    }
+}
 
 /// Wall-clock time at which every simulation begins.
 const EPOCH_MS: u64 = 1_800_000_000_000;

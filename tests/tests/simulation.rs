@@ -1,43 +1,38 @@
-//! Seeds of the simulation: partitions, lost answers, power cuts that lose un-synced bytes, lost and failing disks, wrong
-//! clocks, nodes that stand still.
+//! The simulation as every test run has it: kept schedules, some seeds, and that a run repeats. `.ci/run` runs more
+//! seeds, by `cargo xtask sim`.
 
-use federation_tests::simulation::coverage::Coverage;
-use federation_tests::simulation::scenario::{Scenario, run};
+use federation_tests::checker::Guarantee;
+use federation_tests::schedule::{Drawing, draw};
+use federation_tests::simulation::campaign::{AfterFailure, Plan};
+use federation_tests::simulation::kept;
+use federation_tests::simulation::trace::Tracing;
+use federation_tests::simulation::world::{Options, run};
 
 #[test]
-fn fifty_seeds_of_faults_lose_nothing_and_end_equal() {
-    let mut total = Coverage::default();
-    for seed in 0..50 {
-        let nodes = if seed % 5 == 4 { 5 } else { 3 };
-        match run(Scenario { seed, nodes, writes: 150, hostile: seed % 5 > 0 }) {
-            Ok(coverage) => total = total.plus(coverage),
-            Err(violation) => panic!("seed {seed}, {}: {}", violation.guarantee, violation.seen),
-        }
+fn kept_schedules_violate_nothing() {
+    for (name, kept) in kept::all().unwrap() {
+        let outcome = run(&kept.schedule, &Options::default());
+        assert_eq!(outcome.findings, [], "{name}: {}", kept.what);
     }
-    println!("{total:?}");
-    let reached = [
-        total.acknowledged,
-        total.not_met,
-        total.refused,
-        total.unanswered,
-        total.crashes,
-        total.partitions,
-        total.lost_disks,
-        total.clock_jumps,
-        total.pauses,
-        total.full_disks,
-        total.failed_disks,
-        total.recoveries,
-        total.siblings,
-    ];
-    assert!(reached.iter().all(|count| *count > 0), "a seed that reaches nothing shows nothing: {total:?}");
 }
 
 #[test]
-fn a_seed_is_the_same_run_every_time() {
+fn seeds_violate_nothing() {
+    let plan = Plan { after_failure: AfterFailure::GoOn, ..Plan::new(0, 24) };
+    let results = plan.run(|_| {});
+    assert_eq!(results.failed.into_iter().collect::<Vec<_>>(), []);
+    assert_eq!(results.counted, 24, "a seed without enough calls and faults shows nothing");
+}
+
+#[test]
+fn a_schedule_is_the_same_run_every_time_byte_for_byte() {
+    let options = Options { tracing: Tracing::Lines, claims: Guarantee::ALL.into_iter().collect() };
     for seed in [3, 4, 8] {
-        let scenario = Scenario { seed, nodes: 3, writes: 120, hostile: true };
-        let digests = [(); 2].map(|()| run(scenario).expect("no violation").digest);
-        assert_eq!(digests[0], digests[1], "seed {seed}");
+        let schedule = draw(&Drawing::new(seed));
+        let traces = [(); 2].map(|()| run(&schedule, &options).trace.lines());
+        let [first, second] = &traces;
+        assert!(first.len() > 200, "seed {seed} says next to nothing");
+        let differs = first.iter().zip(second).find(|(a, b)| a != b);
+        assert_eq!((first.len(), differs), (second.len(), None), "seed {seed}");
     }
 }

@@ -54,6 +54,11 @@ impl SessionSender {
         withhold(&mut self.withheld, dot, context);
     }
 
+    /// Whether the completion leaves anything out.
+    pub fn withholds(&self) -> bool {
+        !self.withheld.is_empty()
+    }
+
     /// What the receiver may take into its clock once it has durably handled every page.
     pub fn complete_to(&self) -> NodeClock {
         NodeClock::from(self.start.clock.minus(&self.withheld))
@@ -94,6 +99,11 @@ impl SessionReceiver {
     /// A session of which nothing has come.
     pub const fn new() -> Self {
         Self { handled: SeqRanges::new(), withheld: VectorClock::new() }
+    }
+
+    /// Whether this node leaves anything out of what the other side claims.
+    pub fn withholds(&self) -> bool {
+        !self.withheld.is_empty()
     }
 
     /// Page `page`, from 0, is durably handled: each of its ops is applied, had before, or was given to

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use federation_core::decide::{Admission, Change, Received};
 use federation_core::dot::Origin;
-use federation_core::id::{KeyId, LogPosition};
+use federation_core::id::{KeyId, LogPosition, NodeId};
 use federation_core::link::LinkEvent;
 use federation_core::op::{EncodedOp, SealedOp};
 use federation_core::planted::{Defect, is_planted};
@@ -98,7 +98,7 @@ pub(crate) async fn admit(
             }
         }
     }
-    count(inner, &page.acks);
+    count(inner, &page.acks, &sender.id);
     Ok(page)
 }
 
@@ -166,10 +166,12 @@ fn settle(ack: &mut OpAck, admission: Admission) {
     };
 }
 
-fn count(inner: &Inner, acks: &[OpAck]) {
+fn count(inner: &Inner, acks: &[OpAck], sender: &NodeId) {
     inner.metrics.with(|counters| {
         for ack in acks {
             *counters.admitted.entry(ack.outcome.slug()).or_default() += 1;
+            let is_of_another = ack.dot.as_ref().is_some_and(|dot| dot.origin.node != *sender);
+            counters.relayed_ops += u64::from(is_of_another && ack.outcome == AckOutcome::Applied);
         }
     });
     if acks.iter().any(|ack| ack.outcome == AckOutcome::Refused(OpRefusal::Equivocation)) {

@@ -52,6 +52,14 @@ pub struct NetCounters {
     pub refused_frames: BTreeMap<&'static str, u64>,
     /// Sessions ended, by direction and result: `push_complete`, `push_broken`, `pull_complete`, `pull_broken`.
     pub sessions: BTreeMap<&'static str, u64>,
+    /// Ops that were applied and came from another node than their origin.
+    pub relayed_ops: u64,
+    /// Completions, sent or taken, that left something out because an op was refused.
+    pub completions_withheld: u64,
+    /// Re-bootstraps that this node has ended.
+    pub rebootstraps_ended: u64,
+    /// How the epoch of the own ops was settled: `fresh` or `continued`.
+    pub epochs: BTreeMap<&'static str, u64>,
     /// Things that must not happen: `id_drift`, `equivocation`, `self_peer`, `rolled_back`, `new_mesh_void`.
     pub alarms: BTreeMap<&'static str, u64>,
 }

@@ -210,6 +210,8 @@ async fn ensure_epoch(inner: &Arc<Inner>) -> Result<(), WriteError> {
             let origin =
                 settle(&inner.config.node, inner.boot, snapshot.facts.own_epoch, &snapshot.clock, knowledge);
             tracing::info!(%origin, "own ops carry this origin");
+            let settled = if snapshot.facts.own_epoch == Some(origin.epoch) { "continued" } else { "fresh" };
+            inner.metrics.with(|counters| *counters.epochs.entry(settled).or_default() += 1);
             submit_one(&*inner.store, Request::Change(Change::OpenEpoch(origin)))
                 .await
                 .map(drop)

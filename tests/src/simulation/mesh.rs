@@ -1,13 +1,16 @@
 //! The nodes of a simulation: started, crashed, restarted.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use federation_core::id::{BootId, NodeId};
+use federation_core::dot::Dot;
+use federation_core::id::{BootId, NodeId, RecordKey};
 use federation_core::op::Op;
 use federation_core::port::clock::WallClock;
 use federation_core::port::rules::{RecordRules, RuleViolation};
-use federation_core::port::store::{Health, OpenIds, ReplicaStore};
+use federation_core::port::store::{OpenIds, ReplicaStore};
 use federation_net::config::{NodeConfig, PeerEndpoint};
 use federation_net::node::{Node, Ports};
 use federation_store::disk::Loss;
@@ -18,6 +21,7 @@ use federation_store::{
 use federation_wire::identity::{Directory, Enrolment, PeerUrl};
 use federation_wire::keys::NodeKey;
 use federation_wire::seal::GroupSealer;
+use federation_wire::v1::op::read_op;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use tokio::sync::Notify;
@@ -26,14 +30,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::SimulatedWall;
-use super::ledger::Ledger;
+use super::books::{Books, Held};
+use super::coverage::Coverage;
 use super::observed::Observed;
+use super::trace::{Trace, Tracing};
 use crate::network::Network;
 
 /// Bytes of a segment: small, so that a run crosses many.
 const SEGMENT_BYTES: u64 = 64 * 1024;
-/// How long a group commit takes.
-const COMMIT: Duration = Duration::from_millis(1);
+/// How long a group commit takes, in milliseconds, unless a disk is slow.
+const COMMIT_MS: u64 = 1;
 
 /// A store of a simulation.
 pub type Store = InlineStore<SimulatedDisk, OrderedIndexes>;
@@ -43,7 +49,13 @@ pub struct Mesh {
     /// What connects them.
     pub network: Network,
     /// All ops that were ever made, and who holds them.
-    pub ledger: Ledger,
+    pub books: Books,
+    /// What happens, in order.
+    pub trace: Trace,
+    /// What was reached.
+    pub coverage: Coverage,
+    /// The disks as they are now, by node.
+    pub disks: Disks,
     nodes: Vec<Member>,
     random: StdRng,
     catchup_interval: Option<Duration>,
@@ -56,8 +68,45 @@ struct Member {
     disk: SimulatedDisk,
     indexes: OrderedIndexes,
     /// Copies of the disk, and of who held what by then.
-    image: Option<(SimulatedDisk, super::ledger::Held)>,
+    image: Option<(SimulatedDisk, Held)>,
+    commit_ms: Arc<AtomicU64>,
     running: Option<Running>,
+    /// Times that its disk was lost.
+    losses: u64,
+}
+
+/// The disks of a mesh, for whoever looks at them at the moment of an answer. Clones share them.
+#[derive(Clone, Default)]
+pub struct Disks {
+    inner: Arc<Mutex<DisksNow>>,
+}
+
+#[derive(Clone, Default)]
+struct DisksNow {
+    disks: BTreeMap<usize, SimulatedDisk>,
+    losses: u64,
+}
+
+impl Disks {
+    /// What a power cut would leave of each disk now, and how many were lost so far.
+    pub fn after_power_cut(&self) -> (BTreeMap<usize, SimulatedDisk>, u64) {
+        let now = self.inner.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let left = now.disks.into_iter().map(|(node, disk)| (node, disk.fork().reopened(Loss::All)));
+        (left.collect(), now.losses)
+    }
+
+    /// How many disks were lost so far.
+    pub fn losses(&self) -> u64 {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).losses
+    }
+
+    fn set(&self, node: usize, disk: &SimulatedDisk) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).disks.insert(node, disk.clone());
+    }
+
+    fn lose(&self) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).losses += 1;
+    }
 }
 
 struct Running {
@@ -79,6 +128,11 @@ impl RecordRules for NoRules {
 impl Mesh {
     /// A new mesh of `n` nodes, all started.
     pub fn new(n: usize, seed: u64, catchup_interval: Option<Duration>) -> Self {
+        Self::traced(n, seed, catchup_interval, Trace::new(Tracing::Digest))
+    }
+
+    /// A new mesh that tells what happens.
+    pub fn traced(n: usize, seed: u64, catchup_interval: Option<Duration>, trace: Trace) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let started = Instant::now();
         let nodes = (0..n)
@@ -92,12 +146,23 @@ impl Mesh {
                     disk: SimulatedDisk::new(),
                     indexes: OrderedIndexes::new(),
                     image: None,
+                    commit_ms: Arc::new(AtomicU64::new(COMMIT_MS)),
                     running: None,
+                    losses: 0,
                 }
             })
             .collect();
         let network = Network::new(random.next_u64(), Duration::from_millis(3));
-        let mut mesh = Self { network, ledger: Ledger::default(), nodes, random, catchup_interval };
+        let mut mesh = Self {
+            network,
+            books: Books::default(),
+            trace,
+            coverage: Coverage::default(),
+            disks: Disks::default(),
+            nodes,
+            random,
+            catchup_interval,
+        };
         for i in 0..n {
             mesh.start_as(i, true);
         }
@@ -171,35 +236,37 @@ impl Mesh {
             })
             .collect();
         let interval = self.catchup_interval;
-        let (network, ledger) = (self.network.clone(), self.ledger.clone());
+        let setup = self.setup(i, boot, store_random, new_mesh);
+        let (network, books, trace) = (self.network.clone(), self.books.clone(), self.trace.clone());
         let member = self.nodes.get_mut(i).expect("a node");
         let wall: Arc<dyn WallClock> = Arc::new(member.wall.clone());
-        let setup = Setup {
-            ids: OpenIds { boot, store_random, now: wall.now(), new_mesh },
-            node: member.id.clone(),
-            sealer: Arc::new(GroupSealer::new(Arc::clone(&member.key))),
-            clock: Arc::clone(&wall),
-            options: Options { segment_bytes: SEGMENT_BYTES, reserve_bytes: 0, ..Options::default() },
-        };
-        let (engine, _) = match Engine::open(member.disk.clone(), &member.indexes, setup, &mut |_, _| {}) {
+        let opened = Engine::open(member.disk.clone(), &member.indexes, setup, &mut |_, _| {});
+        let (engine, report) = match opened {
             Ok(opened) => opened,
             // A disk that is full or fails: the node stays down until it is started again.
-            // Its machine is switched off before that: what a failed sync has left in memory looks durable to the
-            // next process, until the power goes.
             Err(OpenError::Disk(_)) => {
-                member.disk = member.disk.reopened(Loss::All);
+                self.coverage.reach("starts refused by a disk");
+                member.disk = member.disk.restarted();
+                self.disks.set(i, &member.disk);
                 return;
             }
             Err(error) => panic!("the disk of {} does not open: {error}: {error:?}", member.id),
         };
+        self.disks.set(i, &member.disk);
+        self.coverage.add("logs with a torn tail", u64::from(report.torn_bytes > 0));
+        self.coverage.add("indexes rebuilt", u64::from(report.rebuilt.is_some()));
+        trace.say(|| {
+            format!("n{i} starts at {} with {} ops replayed", report.recovered_to, report.replayed_ops)
+        });
         let store = InlineStore::new(engine, Stepping::Manual);
         let (stop, stepper) = (CancellationToken::new(), TaskTracker::new());
-        let observed = Observed::new(store.clone(), ledger, i);
+        let observed = Observed::new(store.clone(), books, trace, i);
         let committer = Committer {
             store: store.clone(),
             submitted: observed.submitted(),
             network: network.clone(),
             id: member.id.clone(),
+            commit_ms: Arc::clone(&member.commit_ms),
         };
         stepper.spawn(committer.run(stop.clone()));
         let config = NodeConfig { catchup_interval: interval, ..NodeConfig::new(member.id.clone(), peers) };
@@ -217,19 +284,57 @@ impl Mesh {
         let node = Node::start(config, ports).expect("a valid config");
         network.attach(&member.id, Arc::new(node.clone()));
         member.running = Some(Running { node, store, stop, stepper });
+        self.look_at_store(i);
+    }
+
+    /// Tells the books what a node's disk holds.
+    fn look_at_store(&self, i: usize) {
+        let member = self.member(i);
+        let Some(running) = &member.running else { return };
+        for key in self.books.keys() {
+            let Ok(read) = running.store.reads().record(&key) else { continue };
+            let ops: Vec<_> = read.ops.iter().filter_map(|sealed| read_op(&sealed.op.bytes).ok()).collect();
+            let ops: Vec<_> = ops.into_iter().map(|read| read.op).collect();
+            self.books.found(i, &member.id, &key, &read.record, &ops);
+        }
+    }
+
+    /// How many disks of a node were lost so far.
+    pub fn losses(&self, i: usize) -> u64 {
+        self.member(i).losses
+    }
+
+    /// From here on commits of a node take this long.
+    pub fn set_commit_ms(&self, i: usize, ms: u64) {
+        self.member(i).commit_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// From here on commits of every node take as long as they should.
+    pub fn quicken_disks(&self) {
+        for i in 0..self.nodes.len() {
+            self.set_commit_ms(i, COMMIT_MS);
+        }
     }
 
     /// The power of a node's machine goes: all it had not synced may be lost, its index falls back or is gone.
     pub async fn crash(&mut self, i: usize) {
+        let draw = self.random.next_u64();
+        self.cut_power(i, draw).await;
+    }
+
+    /// As [`Mesh::crash`], with what it leaves drawn from `draw`. False if the node was down.
+    pub async fn cut_power(&mut self, i: usize, draw: u64) -> bool {
+        let Some(running) = self.take_running(i) else { return false };
+        let mut random = StdRng::seed_from_u64(draw);
         let (operations, loss, survival) =
-            (self.random.random_range(0..6), self.random.next_u64(), self.random.random_range(0..4));
-        let is_mid_write = self.random.random_bool(0.5);
-        let Some(member) = self.nodes.get_mut(i) else { return };
-        let Some(running) = member.running.take() else { return };
+            (random.random_range(0..6), random.next_u64(), random.random_range(0..4));
+        let is_mid_write = random.random_bool(0.5);
+        let Some(member) = self.nodes.get_mut(i) else { return false };
         if is_mid_write {
             // The power goes in the middle of a group commit: some of its operations are done.
             member.disk.crash_after(operations);
-            tokio::time::sleep(COMMIT * 3).await;
+            tokio::time::sleep(Duration::from_millis(COMMIT_MS * 3)).await;
+            self.coverage.add("power cuts in the middle of a commit", u64::from(member.disk.is_off()));
         }
         self.network.detach(&member.id);
         member.disk = member.disk.reopened(Loss::Some { seed: loss });
@@ -238,22 +343,54 @@ impl Mesh {
             1 => Survival::Damaged,
             before_last => Survival::Checkpoint { before_last: before_last - 2 },
         });
+        self.disks.set(i, &member.disk);
         running.end().await;
+        true
     }
 
-    /// The process ends in order; the machine stays.
-    pub async fn stop(&mut self, i: usize) {
-        let is_poisoned = self.store(i).is_some_and(|s| s.reads().snapshot().health == Health::Poisoned);
-        if is_poisoned {
-            // What a failed sync has left in memory looks durable to the next process, until the power goes.
-            return self.crash(i).await;
-        }
-        let Some(member) = self.nodes.get_mut(i) else { return };
-        let Some(running) = member.running.take() else { return };
+    /// The process ends in order; the machine stays. False if the node was down.
+    pub async fn stop(&mut self, i: usize) -> bool {
+        let Some(running) = self.take_running(i) else { return false };
+        let Some(member) = self.nodes.get_mut(i) else { return false };
         self.network.detach(&member.id);
         running.end().await;
         member.disk = member.disk.restarted();
         member.indexes.survive(Survival::Everything);
+        self.disks.set(i, &member.disk);
+        true
+    }
+
+    /// Takes a process out of the mesh, with what it has counted.
+    fn take_running(&mut self, i: usize) -> Option<Running> {
+        let running = self.nodes.get_mut(i)?.running.take()?;
+        self.count(&running.node);
+        Some(running)
+    }
+
+    /// Adds what a node has counted since its start.
+    fn count(&mut self, node: &Node) {
+        let counters = node.metrics();
+        let of = |counts: &BTreeMap<&'static str, u64>, name: &str| counts.get(name).copied().unwrap_or(0);
+        let coverage = &mut self.coverage;
+        coverage.add("ops that came by relay", counters.relayed_ops);
+        coverage.add("completions withheld", counters.completions_withheld);
+        coverage.add("ops superseded on arrival", of(&counters.admitted, "superseded"));
+        coverage.add("ops ahead of the clock refused", of(&counters.admitted, "clock_ahead"));
+        for slug in ["push_complete", "pull_complete"] {
+            coverage.add("sessions complete", of(&counters.sessions, slug));
+        }
+        for slug in ["push_broken", "pull_broken"] {
+            coverage.add("sessions broken", of(&counters.sessions, slug));
+        }
+        coverage.add("re-bootstraps ended", counters.rebootstraps_ended);
+        coverage.add("fresh epochs", of(&counters.epochs, "fresh"));
+        coverage.add("epochs continued", of(&counters.epochs, "continued"));
+    }
+
+    /// A node loses its power and its disk; there is an empty one in its place.
+    pub async fn replace_disk(&mut self, i: usize, draw: u64) {
+        self.cut_power(i, draw).await;
+        self.wipe(i);
     }
 
     /// The disk of a node that does not run is lost; there is an empty one in its place.
@@ -261,12 +398,15 @@ impl Mesh {
         let Some(member) = self.nodes.get_mut(i) else { return };
         member.disk = SimulatedDisk::new();
         member.indexes = OrderedIndexes::new();
-        self.ledger.replace(i, super::ledger::Held::default());
+        member.losses += 1;
+        self.books.replace(i, Held::default());
+        self.disks.lose();
+        self.disks.set(i, &self.member(i).disk);
     }
 
     /// Copies a node's disk as it is now: what a power cut would leave of it.
     pub fn keep_image(&mut self, i: usize) {
-        let held = self.ledger.held(i);
+        let held = self.books.held(i);
         let Some(member) = self.nodes.get_mut(i) else { return };
         member.image = Some((member.disk.fork().reopened(Loss::All), held));
     }
@@ -282,7 +422,39 @@ impl Mesh {
         let Some((disk, held)) = member.image.clone() else { return };
         member.disk = disk.fork();
         member.indexes = OrderedIndexes::new();
-        self.ledger.replace(i, held);
+        member.losses += 1;
+        self.books.replace(i, held);
+        self.disks.lose();
+        self.disks.set(i, &self.member(i).disk);
+    }
+
+    /// The nodes of which `disks` hold this op, or one that had replaced it: what a reader finds who opens them.
+    pub fn holders(
+        &self,
+        disks: &BTreeMap<usize, SimulatedDisk>,
+        key: &RecordKey,
+        dot: &Dot,
+    ) -> BTreeSet<usize> {
+        let holds = |(node, disk): &(&usize, &SimulatedDisk)| {
+            let setup = self.setup(**node, BootId(u64::MAX), 0, false);
+            let opened = Engine::open((*disk).clone(), &OrderedIndexes::new(), setup, &mut |_, _| {});
+            let Ok((engine, _)) = opened else { return false };
+            let record = InlineStore::new(engine, Stepping::Manual).reads().record(key);
+            record.is_ok_and(|read| read.record.version(dot).is_some() || read.record.covers(dot))
+        };
+        disks.iter().filter(holds).map(|(node, _)| *node).collect()
+    }
+
+    fn setup(&self, i: usize, boot: BootId, store_random: u64, new_mesh: bool) -> Setup {
+        let member = self.member(i);
+        let wall: Arc<dyn WallClock> = Arc::new(member.wall.clone());
+        Setup {
+            ids: OpenIds { boot, store_random, now: wall.now(), new_mesh },
+            node: member.id.clone(),
+            sealer: Arc::new(GroupSealer::new(Arc::clone(&member.key))),
+            clock: wall,
+            options: Options { segment_bytes: SEGMENT_BYTES, reserve_bytes: 0, ..Options::default() },
+        }
     }
 
     /// The nodes that run.
@@ -317,6 +489,7 @@ struct Committer {
     submitted: Arc<Notify>,
     network: Network,
     id: NodeId,
+    commit_ms: Arc<AtomicU64>,
 }
 
 impl Committer {
@@ -332,7 +505,7 @@ impl Committer {
         loop {
             self.submitted.notified().await;
             while self.store.waiting() > 0 {
-                tokio::time::sleep(COMMIT).await;
+                tokio::time::sleep(Duration::from_millis(self.commit_ms.load(Ordering::Relaxed))).await;
                 self.network.awake(&self.id).await;
                 self.store.step();
             }

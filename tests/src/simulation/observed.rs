@@ -1,39 +1,41 @@
-//! A store that tells the ledger what becomes durable in it.
+//! A store that tells the books what becomes durable in it.
 
 use std::sync::Arc;
 
 use federation_core::decide::{Admission, Change};
 use federation_core::id::{Kind, RecordId, RecordKey};
+use federation_core::op::Op;
 use federation_core::port::store::{
     Committed, Done, ListPage, ListQuery, Outcome, RecordRead, ReplicaStore, Request, SessionPage,
     SessionQuery, Snapshot, StateHash, StoreError,
 };
 use federation_core::record::Version;
-use federation_core::vector_clock::VectorClock;
 use tokio::sync::Notify;
 
-use super::ledger::Ledger;
+use super::books::Books;
 use super::mesh::Store;
+use super::trace::Trace;
 
 /// A node's store, watched.
 pub struct Observed {
     store: Store,
-    ledger: Ledger,
+    books: Books,
+    trace: Trace,
     node: usize,
     submitted: Arc<Notify>,
 }
 
 /// What a request would make durable.
 enum Watched {
-    Write(Option<VectorClock>),
-    Admit(Box<(RecordKey, Version)>),
+    Write,
+    Admit(Box<(Op, Version)>),
     Other,
 }
 
 impl Observed {
     /// Watches the store of a node.
-    pub fn new(store: Store, ledger: Ledger, node: usize) -> Self {
-        Self { store, ledger, node, submitted: Arc::default() }
+    pub fn new(store: Store, books: Books, trace: Trace, node: usize) -> Self {
+        Self { store, books, trace, node, submitted: Arc::default() }
     }
 
     /// Told whenever something waits for a commit.
@@ -51,19 +53,19 @@ impl ReplicaStore for Observed {
         let watched: Vec<_> = batch
             .iter()
             .map(|request| match request {
-                Request::Change(Change::Write(mutation)) => Watched::Write(mutation.token.clone()),
+                Request::Change(Change::Write(_)) => Watched::Write,
                 Request::Change(Change::Admit(received)) => {
                     let version = Version::of(&received.op, received.sealed.op.hash);
-                    Watched::Admit(Box::new((received.op.key.clone(), version)))
+                    Watched::Admit(Box::new((received.op.clone(), version)))
                 }
                 _ => Watched::Other,
             })
             .collect();
-        let (ledger, node) = (self.ledger.clone(), self.node);
+        let (books, trace, node) = (self.books.clone(), self.trace.clone(), self.node);
         let answer: Done<Result<Committed, StoreError>> = Box::new(move |result| {
             if let Ok(committed) = &result {
                 for (watched, outcome) in watched.into_iter().zip(&committed.outcomes) {
-                    observe(&ledger, node, watched, outcome);
+                    observe(&books, &trace, node, watched, outcome);
                 }
             }
             done(result);
@@ -98,19 +100,22 @@ impl ReplicaStore for Observed {
     }
 }
 
-fn observe(ledger: &Ledger, node: usize, watched: Watched, outcome: &Outcome) {
+fn observe(books: &Books, trace: &Trace, node: usize, watched: Watched, outcome: &Outcome) {
     match (watched, outcome) {
-        (Watched::Write(token), Outcome::Written(written)) => {
+        (Watched::Write, Outcome::Written(written)) => {
             let version = Version::of(&written.op, written.sealed.op.hash);
-            ledger.made(node, &written.op.key, version, token.as_ref());
+            trace.say(|| format!("n{node} writes {} {} {}", version.dot, written.op.key, version.hash));
+            books.made(node, &written.op, version);
         }
-        (Watched::Admit(op), Outcome::Admitted(admission)) => {
-            let is_held = match admission {
-                Admission::Applied { .. } | Admission::Duplicate { .. } | Admission::Superseded => true,
-                Admission::ClockAhead | Admission::Equivocation { .. } => false,
-            };
-            let (key, version) = *op;
-            ledger.seen(node, &key, version, is_held);
+        (Watched::Admit(admitted), Outcome::Admitted(admission)) => {
+            let (op, version) = *admitted;
+            trace.say(|| format!("n{node} admits {} {}: {admission:?}", version.dot, version.hash));
+            match admission {
+                Admission::Applied { .. } | Admission::Duplicate { .. } | Admission::Superseded => {
+                    books.admitted(node, &op, version);
+                }
+                Admission::ClockAhead | Admission::Equivocation { .. } => {}
+            }
         }
         _ => {}
     }

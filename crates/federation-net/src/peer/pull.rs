@@ -88,6 +88,7 @@ async fn take_claim(
 ) -> Result<(), ExchangeError> {
     let mut claimed =
         receiver.complete(complete.pages, &complete.claim.dots).map_err(|_| ExchangeError::Invalid)?;
+    inner.metrics.with(|counters| counters.completions_withheld += u64::from(receiver.withholds()));
     if is_planted(Defect::VoidLostSeqs) && inner.snapshot().facts.rebootstrap.is_some() {
         for (origin, seqs) in complete.claim.dots.iter().filter(|(o, _)| o.node == inner.config.node) {
             // Whatever is missing below is declared void.
@@ -136,6 +137,7 @@ pub(crate) async fn end_rebootstrap_if_done(inner: &Arc<Inner>) {
     match submit_one(&*inner.store, Request::Remember(Fact::RebootstrapDone)).await {
         Ok(_) => {
             tracing::info!("the re-bootstrap is done");
+            inner.metrics.with(|counters| counters.rebootstraps_ended += 1);
             // A peer that re-bootstraps too waits for one that is whole: it is to hear of it.
             for peer in inner.dialled() {
                 peer.tell(LinkEvent::Resync);

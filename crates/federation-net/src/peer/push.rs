@@ -189,6 +189,7 @@ async fn deliver(
             None => break,
         }
     }
+    inner.metrics.with(|counters| counters.completions_withheld += u64::from(sender.withholds()));
     for claim in claims(&sender) {
         let answer = push(inner, peer, active, &claim.to_bytes(), PAGE_IDLE).await.map_err(drop)?;
         match answer.completion {

@@ -106,6 +106,12 @@ impl SimulatedDisk {
         state.crash_after = Some(state.operations + count);
     }
 
+    /// Whether the machine is off: the operations of [`SimulatedDisk::crash_after`] were used up.
+    pub fn is_off(&self) -> bool {
+        let state = self.lock();
+        state.crash_after.is_some_and(|at| state.operations >= at)
+    }
+
     /// The changing operation after `count` more fails with an input/output error, once, as real kernels do it:
     ///
     /// - What a failed sync was to make durable goes on being read, also after a restart, and no later sync makes it

@@ -1,0 +1,246 @@
+//! The faults of a schedule, done to a mesh.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use federation_core::id::NodeId;
+use tokio::time::Instant;
+
+use super::SimulatedWall;
+use super::attacker::{Attacker, Strike};
+use super::mesh::Mesh;
+use super::world::World;
+use crate::history::IntrusionAnswer;
+use crate::network::Network;
+use crate::schedule::Fault;
+
+/// Who sends what it may not.
+pub(super) struct Attacks {
+    attacker: Attacker,
+}
+
+impl Attacks {
+    pub(super) fn new(mesh: &Mesh, seed: u64) -> Self {
+        let nodes = (0..mesh.len()).map(|i| (mesh.id(i), mesh.key(i))).collect();
+        let wall = Arc::new(SimulatedWall::new(Instant::now()));
+        Self { attacker: Attacker::new(mesh.network.clone(), seed, wall, nodes) }
+    }
+}
+
+impl World {
+    pub(super) async fn fault(&mut self, fault: &Fault) {
+        self.mesh.trace.say(|| format!("fault {fault:?}"));
+        let took_effect = match fault {
+            Fault::PowerCut { .. }
+            | Fault::PowerCutAll { .. }
+            | Fault::Stop { .. }
+            | Fault::Start { .. }
+            | Fault::StartAll
+            | Fault::RestartRolling { .. }
+            | Fault::ReplaceDisk { .. }
+            | Fault::KeepImage { .. }
+            | Fault::RollBackDisk { .. } => self.machine_fault(fault).await,
+            Fault::ClockSkew { .. }
+            | Fault::Pause { .. }
+            | Fault::DiskFull { .. }
+            | Fault::DiskFails { .. }
+            | Fault::SlowDisk { .. }
+            | Fault::MendDisks => self.node_fault(fault),
+            Fault::ForgedPeer { node, draw } => self.attack(*node, *draw).await,
+            _ => self.network_fault(fault),
+        };
+        if let Some(class) = fault.class().filter(|_| took_effect) {
+            *self.faults.entry(class).or_default() += 1;
+        }
+    }
+
+    fn network_fault(&mut self, fault: &Fault) -> bool {
+        let network = self.mesh.network.clone();
+        match fault {
+            Fault::Partition { a, b } => match self.pair(*a, *b) {
+                Some((a, b)) => network.cut_both(&a, &b),
+                None => return false,
+            },
+            Fault::PartitionOneWay { from, to } => match self.pair(*from, *to) {
+                Some((from, to)) => network.cut(&from, &to),
+                None => return false,
+            },
+            Fault::PartitionMinority { node } => {
+                for other in 0..self.mesh.len() {
+                    if let Some((a, b)) = self.pair(*node, other) {
+                        network.cut_both(&a, &b);
+                    }
+                }
+            }
+            Fault::PartitionChain => {
+                let far = |a: usize, b: usize| a.abs_diff(b) > 1;
+                for a in 0..self.mesh.len() {
+                    for b in (0..a).filter(|b| far(a, *b)) {
+                        network.cut_both(&self.mesh.id(a), &self.mesh.id(b));
+                    }
+                }
+            }
+            Fault::FlappingLink { a, b, times, period_ms } => match self.pair(*a, *b) {
+                Some(ends) => drop(self.beside.spawn(flap(network, ends, *times, *period_ms))),
+                None => return false,
+            },
+            Fault::PacketLoss { percent } => network.drop_requests(*percent),
+            Fault::DropRandomAcks { percent } => network.drop_answers(*percent),
+            Fault::Delay { max_ms } => network.set_delay_max(Duration::from_millis(*max_ms)),
+            Fault::SlowLink { from, to, more_ms } => match self.pair(*from, *to) {
+                Some((from, to)) => network.slow_link(&from, &to, Duration::from_millis(*more_ms)),
+                None => return false,
+            },
+            Fault::Reorder { percent } => network.reorder(*percent),
+            Fault::Duplicate { percent } => network.duplicate(*percent),
+            _ => network.heal(),
+        }
+        true
+    }
+
+    /// Faults that take a process or its disk away, or bring it back.
+    async fn machine_fault(&mut self, fault: &Fault) -> bool {
+        match fault {
+            Fault::PowerCut { node, draw } => self.is_node(*node) && self.mesh.cut_power(*node, *draw).await,
+            Fault::PowerCutAll { draw } => {
+                for node in self.mesh.running() {
+                    self.mesh.cut_power(node, draw.wrapping_add(node as u64)).await;
+                }
+                true
+            }
+            Fault::Stop { node } => self.is_node(*node) && self.mesh.stop(*node).await,
+            Fault::Start { node } => {
+                if self.is_node(*node) {
+                    self.mesh.start(*node);
+                }
+                true
+            }
+            Fault::StartAll => {
+                self.start_all();
+                true
+            }
+            Fault::RestartRolling { pause_ms } => {
+                for node in 0..self.mesh.len() {
+                    self.mesh.stop(node).await;
+                    self.mesh.start(node);
+                    tokio::time::sleep(Duration::from_millis(*pause_ms)).await;
+                }
+                true
+            }
+            Fault::KeepImage { node } => {
+                if self.is_node(*node) {
+                    self.mesh.keep_image(*node);
+                }
+                true
+            }
+            Fault::ReplaceDisk { node } => {
+                let may = self.is_node(*node) && self.may_lose_disk(*node);
+                if may {
+                    self.mesh.crash(*node).await;
+                    self.mesh.wipe(*node);
+                    self.lost_disks.insert(*node);
+                }
+                may
+            }
+            Fault::RollBackDisk { node } => {
+                let may = self.is_node(*node) && self.mesh.has_image(*node) && self.may_lose_disk(*node);
+                if may {
+                    self.mesh.crash(*node).await;
+                    self.mesh.roll_back(*node);
+                    self.lost_disks.insert(*node);
+                }
+                may
+            }
+            _ => false,
+        }
+    }
+
+    /// Faults of a machine that goes on.
+    fn node_fault(&mut self, fault: &Fault) -> bool {
+        match fault {
+            Fault::ClockSkew { node, offset_ms } if self.is_node(*node) => {
+                self.mesh.wall(*node).set_offset_ms(*offset_ms);
+                self.furthest_ahead_ms = self.furthest_ahead_ms.max(*offset_ms);
+                *offset_ms != 0
+            }
+            Fault::Pause { node, ms } if self.is_node(*node) => {
+                let (network, id) = (self.mesh.network.clone(), self.mesh.id(*node));
+                let length = Duration::from_millis(*ms);
+                network.pause(&id);
+                self.beside.spawn(async move {
+                    tokio::time::sleep(length).await;
+                    network.resume(&id);
+                });
+                true
+            }
+            Fault::DiskFull { node, room_bytes } if self.is_node(*node) => {
+                let disk = self.mesh.disk(*node);
+                disk.set_capacity_bytes(Some(disk.used_bytes() + room_bytes));
+                self.mesh.coverage.reach("disks that were full");
+                true
+            }
+            Fault::DiskFails { node, after } if self.is_node(*node) => {
+                self.mesh.disk(*node).fail_after(*after);
+                self.mesh.coverage.reach("disks that failed");
+                true
+            }
+            Fault::SlowDisk { node, commit_ms } if self.is_node(*node) => {
+                self.mesh.set_commit_ms(*node, *commit_ms);
+                true
+            }
+            Fault::MendDisks => {
+                self.mend_disks();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    async fn attack(&mut self, node: usize, draw: u64) -> bool {
+        let at = usize::try_from(draw % Strike::ALL.len() as u64).unwrap_or(0);
+        let Some(strike) = Strike::ALL.get(at).filter(|_| self.is_node(node)) else { return false };
+        let intrusion = self.attacks.attacker.strike(*strike, node).await;
+        let was_tried = intrusion.answer != IntrusionAnswer::None;
+        if matches!(intrusion.answer, IntrusionAnswer::Refused { .. }) {
+            self.mesh.coverage.reach("intrusions refused");
+        }
+        self.mesh.trace.say(|| format!("{intrusion:?}"));
+        self.history.intrusions.push(intrusion);
+        was_tried
+    }
+
+    pub(super) fn start_all(&mut self) {
+        for i in 0..self.mesh.len() {
+            self.mesh.start(i);
+        }
+    }
+
+    pub(super) fn mend_disks(&mut self) {
+        for i in 0..self.mesh.len() {
+            self.mesh.disk(i).set_capacity_bytes(None);
+        }
+        self.mesh.quicken_disks();
+    }
+
+    /// Whether a disk may be lost: the promise holds while fewer than W are.
+    fn may_lose_disk(&self, node: usize) -> bool {
+        self.lost_disks.contains(&node) || self.lost_disks.len() < self.mesh.len() / 2
+    }
+
+    fn is_node(&self, node: usize) -> bool {
+        node < self.mesh.len()
+    }
+
+    fn pair(&self, a: usize, b: usize) -> Option<(NodeId, NodeId)> {
+        (self.is_node(a) && self.is_node(b) && a != b).then(|| (self.mesh.id(a), self.mesh.id(b)))
+    }
+}
+
+async fn flap(network: Network, (a, b): (NodeId, NodeId), times: u32, period_ms: u64) {
+    for _ in 0..times {
+        network.cut_both(&a, &b);
+        tokio::time::sleep(Duration::from_millis(period_ms)).await;
+        network.mend(&a, &b);
+        tokio::time::sleep(Duration::from_millis(period_ms)).await;
+    }
+}

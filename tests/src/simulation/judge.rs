@@ -1,0 +1,251 @@
+//! The end of a run, or of a part of it: everything heals, all must be equal in time, and nothing may be missing.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use federation_core::dot::Dot;
+use federation_core::limits::CLOCK_DRIFT_MAX;
+use federation_core::port::store::StateHash;
+use federation_core::record::Record;
+use federation_net::node::Node;
+use federation_net::status::Readiness;
+use tokio::time::Instant;
+
+use super::Finding;
+use super::books::{Books, text};
+use super::mesh::Mesh;
+use super::world::World;
+use crate::checker::{self, Guarantee, Settling};
+use crate::history::{FinalStates, Incident, Intrusion, IntrusionAnswer, Seen};
+
+/// Starts of a node whose disk fails, after which it is given up.
+const STARTS_MAX: usize = 10;
+/// How much longer than allowed a run waits for nodes to be equal, to tell late from never.
+const OVERTIME: Duration = Duration::from_secs(30);
+
+impl World {
+    /// Every fault ends; then all are to be equal in time, and nothing may be missing.
+    pub(super) async fn heal(&mut self) -> Vec<Finding> {
+        self.mesh.trace.say(|| "heal".to_owned());
+        while self.beside.join_next().await.is_some() {}
+        self.mesh.network.heal();
+        for i in 0..self.mesh.len() {
+            self.mesh.wall(i).set_offset_ms(0);
+        }
+        self.mend_disks();
+        self.start_all();
+        let settling = self.settle().await;
+        self.mesh.trace.say(|| format!("{settling:?}"));
+        if let Some(ms) = settling.equal_after_ms {
+            self.mesh
+                .coverage
+                .converged_in
+                .push(Duration::from_millis(ms.saturating_sub(settling.allowance_ms)));
+        }
+        self.history.settlings.push(settling);
+        self.take_stock();
+        let taken_twice = self.mesh.network.counts().taken_twice;
+        if taken_twice > 0 {
+            self.history.intrusions.push(Intrusion {
+                kind: "a request that arrived twice".to_owned(),
+                node: 0,
+                answer: IntrusionAnswer::Accepted { what: format!("{taken_twice} were handled again") },
+            });
+        }
+        self.history.incidents.extend(incidents(&self.mesh, &self.lost_disks_ever()).await);
+        let mut findings: Vec<Finding> =
+            checker::check_claims(&self.history, &self.claims).into_iter().map(Finding::from).collect();
+        if self.claims.contains(&Guarantee::G1) {
+            findings.extend(claims_nothing_it_lacks(&self.mesh));
+        }
+        if !findings.is_empty() {
+            let described = describe(&self.mesh).await;
+            self.mesh.trace.say(|| described);
+        }
+        self.lost_disks.clear();
+        self.writes_since_heal = 0;
+        findings
+    }
+
+    /// Waits until all nodes serve and hold the same.
+    async fn settle(&mut self) -> Settling {
+        let healed = Instant::now();
+        // What was dated ahead is taken once the time has come.
+        let ahead_ms = u64::try_from(self.furthest_ahead_ms).unwrap_or(0).saturating_sub(CLOCK_DRIFT_MAX.0);
+        self.furthest_ahead_ms = 0;
+        let mut settling = Settling {
+            backlog_ops: self.writes_since_heal,
+            allowance_ms: ahead_ms,
+            equal_after_ms: None,
+            hashes: Vec::new(),
+        };
+        let limit = Duration::from_millis(settling.limit_ms()) + OVERTIME;
+        loop {
+            // A disk that was to fail may do so only now.
+            self.restart_poisoned().await;
+            let states = states(&self.mesh).await;
+            let first = states.first().copied().flatten();
+            let is_equal = first.is_some() && states.iter().all(|state| *state == first);
+            let waited = healed.elapsed();
+            if is_equal && all_serve(&self.mesh) {
+                settling.equal_after_ms = Some(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
+            }
+            if settling.equal_after_ms.is_some() || waited > limit {
+                let hash = |state: &Option<StateHash>| state.as_ref().map(|hash| format!("{hash:?}"));
+                settling.hashes = states.iter().map(hash).collect();
+                return settling;
+            }
+            let step = if waited < Duration::from_secs(12) { 50 } else { 500 };
+            tokio::time::sleep(Duration::from_millis(step)).await;
+        }
+    }
+
+    /// A node whose disk failed under it is up and takes nothing, or did not start: like an operator, restart it.
+    async fn restart_poisoned(&mut self) {
+        for i in 0..self.mesh.len() {
+            let is_bad = |node: &Node| matches!(node.readiness(), Readiness::Store(_));
+            for _ in 0..STARTS_MAX {
+                if !self.mesh.node(i).is_none_or(is_bad) {
+                    break;
+                }
+                self.mesh.stop(i).await;
+                self.mesh.start(i);
+            }
+        }
+    }
+
+    /// Writes down what every node holds.
+    fn take_stock(&mut self) {
+        let mut finals = FinalStates::default();
+        let mut siblings = 0;
+        for key in self.mesh.books.keys() {
+            let (mut shown_by, mut live_at) = (Vec::new(), Vec::new());
+            for i in 0..self.mesh.len() {
+                let record = self.mesh.store(i).map(|store| store.reads().record(&key));
+                match record {
+                    Some(Ok(read)) => {
+                        live_at.push(read.record.versions().iter().map(|v| text(&v.dot)).collect());
+                        shown_by.push(shown(&self.mesh.books, &read.record));
+                        siblings += u64::from(i == 0 && read.record.versions().len() > 1);
+                    }
+                    Some(Err(error)) => {
+                        live_at.push(BTreeSet::new());
+                        shown_by.push(Seen::Unknown { what: error.to_string() });
+                    }
+                    None => {
+                        live_at.push(BTreeSet::new());
+                        shown_by.push(Seen::Unknown { what: "the node is down".to_owned() });
+                    }
+                }
+            }
+            finals.records.insert(key.id.as_str().to_owned(), shown_by);
+            finals.live.insert(key.id.as_str().to_owned(), live_at);
+        }
+        self.mesh.coverage.add("records with siblings at a check", siblings);
+        self.history.finals = finals;
+        self.history.ops = self.mesh.books.facts();
+    }
+
+    fn lost_disks_ever(&self) -> BTreeSet<usize> {
+        (0..self.mesh.len()).filter(|i| self.mesh.losses(*i) > 0).collect()
+    }
+}
+
+/// What a reader sees of a record.
+pub(super) fn shown(books: &Books, record: &Record) -> Seen {
+    match record.visible() {
+        Some(version) => {
+            let content = books.content(&version.dot).unwrap_or_default();
+            Seen::Value { content, dot: text(&version.dot) }
+        }
+        None if record.is_empty() => Seen::Missing,
+        None => Seen::Deleted,
+    }
+}
+
+/// I1: every op in a node's clock is live there, or covered by a version that is.
+fn claims_nothing_it_lacks(mesh: &Mesh) -> Vec<Finding> {
+    let dots = mesh.books.dots();
+    let mut findings = Vec::new();
+    for i in mesh.running() {
+        let Some(store) = mesh.store(i) else { continue };
+        let clock = store.reads().snapshot().clock.clone();
+        for (dot, key) in dots.iter().filter(|(dot, _)| clock.contains(dot)) {
+            let Ok(read) = store.reads().record(key) else { continue };
+            if !holds(&read.record, dot) {
+                let seen = format!("n{i} claims {dot} of {key}, and has {:?}", read.record);
+                findings.push(Finding { claim: "I1".to_owned(), seen });
+            }
+        }
+    }
+    findings
+}
+
+fn holds(record: &Record, dot: &Dot) -> bool {
+    record.version(dot).is_some() || record.covers(dot)
+}
+
+/// What no node may do. Only nodes that lost a disk may be told that they went back.
+async fn incidents(mesh: &Mesh, lost_disks: &BTreeSet<usize>) -> Vec<Incident> {
+    let mut out: Vec<_> =
+        mesh.books.incidents().into_iter().map(|what| Incident { node: None, what }).collect();
+    if mesh.network.has_panicked() {
+        out.push(Incident { node: None, what: "a node panicked while it handled a frame".to_owned() });
+    }
+    for i in 0..mesh.len() {
+        let Some(node) = mesh.node(i) else {
+            out.push(Incident { node: Some(i), what: "it does not start".to_owned() });
+            continue;
+        };
+        if let Ok(task) = tokio::time::timeout(Duration::ZERO, node.failed()).await {
+            out.push(Incident { node: Some(i), what: format!("the task {task:?} panicked") });
+        }
+        let is_expected = |what: &str| {
+            !lost_disks.is_empty()
+                && matches!(what, "peer_must_rebootstrap" | "must_rebootstrap" | "new_mesh_void")
+        };
+        for what in node.metrics().alarms.into_keys().filter(|what| !is_expected(what)) {
+            out.push(Incident { node: Some(i), what: format!("alarm {what}") });
+        }
+    }
+    out
+}
+
+async fn states(mesh: &Mesh) -> Vec<Option<StateHash>> {
+    let mut out = Vec::new();
+    for i in 0..mesh.len() {
+        let hash = match mesh.node(i) {
+            Some(node) => node.state_hash().await.ok(),
+            None => None,
+        };
+        out.push(hash);
+    }
+    out
+}
+
+fn all_serve(mesh: &Mesh) -> bool {
+    (0..mesh.len()).all(|i| mesh.node(i).is_some_and(|node| node.readiness() == Readiness::Ready))
+}
+
+/// What each node says of itself, for people.
+async fn describe(mesh: &Mesh) -> String {
+    let hashes = states(mesh).await;
+    let mut out = String::from("the nodes say:");
+    for (i, hash) in hashes.iter().enumerate() {
+        let _ = write!(out, "\nn{i}: {hash:?}");
+        let Some(node) = mesh.node(i) else { continue };
+        let status = node.status();
+        let clock: Vec<_> = status.clock.iter().collect();
+        let _ = write!(out, " {:?} clock {clock:?}", status.readiness);
+        if let Some(store) = mesh.store(i) {
+            let (facts, counters) = (store.reads().snapshot().facts.clone(), node.metrics());
+            let _ = write!(out, "\n  {:?} {:?}", facts.store, facts.rebootstrap);
+            let _ = write!(out, "\n  {:?} {:?}", counters.sessions, counters.alarms);
+        }
+        for peer in status.peers {
+            let _ = write!(out, "\n  {peer:?}");
+        }
+    }
+    out
+}
