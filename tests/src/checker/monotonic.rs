@@ -261,6 +261,8 @@ mod tests {
         assert_eq!(owned(&[Seen::Deleted, value("b", 2)]), 1);
         assert_eq!(owned(&[value("a", 1), Seen::Missing]), 1);
         assert_eq!(owned(&[Seen::Deleted, Seen::Missing]), 1);
+        // What nobody has written is wrong in another way.
+        assert_eq!(owned(&[value("b", 2), value("z", 9)]), 0);
     }
 
     #[test]
