@@ -23,7 +23,7 @@ use federation_core::vector_clock::VectorClock;
 use crate::bounds::{Bounds, Loss, Refusal, W};
 use crate::replica::{Replica, key, put};
 use crate::search::Fingerprint;
-use crate::session::{Goes, Session, admit};
+use crate::session::{Goes, Session, Way, admit};
 
 /// A state.
 #[derive(Clone, Debug)]
@@ -160,9 +160,11 @@ impl Mesh {
                 self.read = Some(Read { key, token, saw });
             }
             Action::Live { dot, to } => {
-                let _refused = self.deliver(dot, self.node_of(dot), *to);
+                if self.deliver(dot, *to).is_err() {
+                    self.dead_letter(dot, self.node_of(dot), *to);
+                }
             }
-            Action::Begin { from, to } => self.begin_session(*from, *to),
+            Action::Begin { from, to, way } => self.begin_session(*from, *to, *way),
             Action::Step { session, .. } => self.step_session(*session),
             Action::Break { session } => drop(self.sessions.remove(*session)),
             Action::TimePasses => self.is_late = true,
@@ -248,14 +250,10 @@ impl Mesh {
         (token, saw)
     }
 
-    /// Hands an op that `from` sends to `to`, as part of a page.
-    pub(crate) fn deliver(&mut self, dot: &Dot, from: usize, to: usize) -> Result<(), ()> {
+    /// Hands an op to a node, as part of a page.
+    pub(crate) fn deliver(&mut self, dot: &Dot, to: usize) -> Result<(), ()> {
         let made = Arc::clone(&self.made[dot].0);
         if self.bounds.refusal == Refusal::Forbidden && self.refuses(&made) {
-            let (peer, context) = (self.replica(to).node.clone(), made.op.op.context.clone());
-            self.change(from, |sender| {
-                sender.dead_letters.entry(peer).or_default().insert(dot.clone(), context)
-            });
             return Err(());
         }
         let late = self.is_late;
@@ -270,6 +268,16 @@ impl Mesh {
         })
     }
 
+    /// The sender of an op has heard that it is refused.
+    pub(crate) fn dead_letter(&mut self, dot: &Dot, from: usize, to: usize) {
+        if self.bounds.refusal == Refusal::Forbidden {
+            let (peer, context) = (self.replica(to).node.clone(), self.op(dot).op.op.context.clone());
+            self.change(from, |sender| {
+                sender.dead_letters.entry(peer).or_default().insert(dot.clone(), context)
+            });
+        }
+    }
+
     fn refuses(&self, made: &Made) -> bool {
         made.is_refused
             && match self.bounds.refusal {
@@ -278,8 +286,8 @@ impl Mesh {
             }
     }
 
-    fn begin_session(&mut self, from: usize, to: usize) {
-        let session = Session::begin(self, from, to);
+    fn begin_session(&mut self, from: usize, to: usize, way: Way) {
+        let session = Session::begin(self, from, to, way);
         let digest = Fingerprint::of(&session.essence());
         self.sessions.push((Arc::new(session), digest));
     }
@@ -363,7 +371,7 @@ impl Mesh {
             for from in 0..self.nodes.len() {
                 for to in (0..self.nodes.len()).filter(|to| *to != from) {
                     if self.is_needed(from, to) {
-                        self.begin_session(from, to);
+                        self.begin_session(from, to, Way::Push);
                         while !self.sessions.is_empty() {
                             self.step_session(0);
                         }

@@ -18,6 +18,7 @@ use crate::replica::Replica;
 pub(crate) struct Session {
     pub(crate) from: usize,
     pub(crate) to: usize,
+    way: Way,
     pub(crate) boots: (BootId, BootId),
     /// Whether the sender was whole when it began.
     was_whole: bool,
@@ -30,6 +31,15 @@ pub(crate) struct Session {
     /// What was refused so far, in order.
     refused: Vec<Dot>,
     phase: Phase,
+}
+
+/// Who asked for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Way {
+    /// The sender: it hears what became of each op.
+    Push,
+    /// The receiver: the sender hears nothing, and claims as if all had been taken.
+    Pull,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -54,7 +64,7 @@ pub(crate) enum Goes {
 
 impl Session {
     /// The hello and the instant in the sender's writer.
-    pub(crate) fn begin(mesh: &Mesh, from: usize, to: usize) -> Self {
+    pub(crate) fn begin(mesh: &Mesh, from: usize, to: usize, way: Way) -> Self {
         let (sender, receiver) = (mesh.replica(from), mesh.replica(to));
         let letters = sender.dead_letters.get(&receiver.node).cloned().unwrap_or_default();
         let mut withheld = VectorClock::new();
@@ -73,6 +83,7 @@ impl Session {
         let mut session = Self {
             from,
             to,
+            way,
             boots: (sender.boot, receiver.boot),
             was_whole: mesh.is_whole(from),
             sender: SessionSender::new(start),
@@ -95,7 +106,7 @@ impl Session {
     pub(crate) fn essence(&self) -> impl Hash + '_ {
         let start = self.sender.start();
         (
-            (self.from, self.to, self.boots, self.was_whole),
+            (self.from, self.to, self.way, self.boots, self.was_whole),
             (&start.clock, &start.withheld, &self.known),
             (&self.todo, &self.refused, self.sender.pages(), &self.phase),
         )
@@ -103,7 +114,8 @@ impl Session {
 
     /// Whether its completion is on the way and leaves something out.
     pub(crate) fn withholds(&self) -> bool {
-        self.phase == Phase::Claim && *self.sender.complete_to() != *self.sender.start().clock
+        let start = self.sender.start();
+        self.phase == Phase::Claim && !(self.refused.is_empty() && start.withheld.is_empty())
     }
 
     /// Whether an op that it is to send has been replaced meanwhile.
@@ -163,10 +175,13 @@ impl Session {
 
     fn deliver(&mut self, mesh: &mut Mesh, dot: &Dot) {
         let context = mesh.op(dot).op.op.context.clone();
-        if mesh.deliver(dot, self.from, self.to).is_err() {
+        if mesh.deliver(dot, self.to).is_err() {
             self.receiver.refused(dot, &context);
-            self.sender.refused(dot, &context);
             self.refused.push(dot.clone());
+            if self.way == Way::Push {
+                self.sender.refused(dot, &context);
+                mesh.dead_letter(dot, self.from, self.to);
+            }
         }
     }
 

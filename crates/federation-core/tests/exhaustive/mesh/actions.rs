@@ -9,6 +9,7 @@ use federation_core::rejoin::DrainedPeer;
 use super::{Mesh, NAMES, RECORDS};
 use crate::bounds::{LiveLane, Refusal};
 use crate::replica::key;
+use crate::session::Way;
 
 /// What a client says that it has seen when it writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,7 @@ pub(crate) enum Action {
     Begin {
         from: usize,
         to: usize,
+        way: Way,
     },
     Step {
         session: usize,
@@ -72,7 +74,11 @@ impl Mesh {
             self.writes(at, &mut out);
             self.faults(at, &mut out);
             let begun = nodes.iter().filter(|to| **to != at && self.may_begin(at, **to));
-            out.extend(begun.map(|to| Action::Begin { from: at, to: *to }));
+            // Where nothing is refused, the two ways are one.
+            let ways: &[Way] = if self.bounds.refusals > 0 { &[Way::Push, Way::Pull] } else { &[Way::Push] };
+            out.extend(
+                begun.flat_map(|to| ways.iter().map(|way| Action::Begin { from: at, to: *to, way: *way })),
+            );
         }
         if self.bounds.live_lane == LiveLane::Open {
             self.arrivals(&nodes, &mut out);
@@ -185,7 +191,9 @@ impl fmt::Display for Action {
             }
             Self::Read { at, record } => write!(f, "a client reads {} at {}", RECORDS[*record], name(at)),
             Self::Live { dot, to } => write!(f, "{dot} arrives at {}", name(to)),
-            Self::Begin { from, to } => write!(f, "a session from {} to {} begins", name(from), name(to)),
+            Self::Begin { from, to, way } => {
+                write!(f, "a session from {} to {} begins, by {way:?}", name(from), name(to))
+            }
             Self::Step { session, what } => write!(f, "session {session} {what}"),
             Self::Break { session } => write!(f, "session {session} breaks off"),
             Self::TimePasses => f.write_str("the clocks come to where the one ahead was"),
