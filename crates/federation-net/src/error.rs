@@ -50,7 +50,7 @@ pub enum WriteError {
     /// Nothing was written: clients are not served now.
     #[error("the node does not serve clients now: {}", .0.slug())]
     NotServing(Readiness),
-    /// Nothing was written: the store could not.
+    /// The store could not: nothing was written, unless it is [`StoreError::InDoubt`].
     #[error("{0}")]
     Store(StoreError),
     /// Nothing was written: too many writes wait for their quorum.

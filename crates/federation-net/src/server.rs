@@ -150,7 +150,7 @@ pub(crate) fn slug(error: StoreError) -> Slug {
     match error {
         StoreError::Busy => Slug::Busy,
         StoreError::DiskFull => Slug::DiskFull,
-        StoreError::ReadOnly | StoreError::Unreadable => Slug::StoreReadOnly,
+        StoreError::InDoubt | StoreError::ReadOnly | StoreError::Unreadable => Slug::StoreReadOnly,
         StoreError::Closed => Slug::ShuttingDown,
     }
 }

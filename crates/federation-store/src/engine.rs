@@ -303,7 +303,10 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
                 Ok(start)
             }
             Err(AppendError::Full) => Err(self.refuse_for_now()),
-            Err(AppendError::Failed(error)) => Err(self.poison("write to the log", &error)),
+            Err(AppendError::Failed(error)) => {
+                self.poison("write to the log", &error);
+                Err(StoreError::InDoubt)
+            }
         }
     }
 

@@ -192,7 +192,7 @@ fn start<T: Send + 'static>(
 }
 
 /// An answer that somebody waits for. If what was to give it is dropped, by a panic or at the end, it is
-/// [`StoreError::ReadOnly`]: whether anything was written is not known.
+/// [`StoreError::InDoubt`]: whether anything was written is not known.
 struct Owed<T: Send + 'static> {
     done: Arc<Mutex<Option<Callback<T>>>>,
 }
@@ -224,7 +224,7 @@ struct Settles<T: Send + 'static>(Owed<T>);
 
 impl<T: Send + 'static> Drop for Settles<T> {
     fn drop(&mut self) {
-        self.0.give(Err(StoreError::ReadOnly));
+        self.0.give(Err(StoreError::InDoubt));
     }
 }
 

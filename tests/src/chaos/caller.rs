@@ -171,6 +171,9 @@ fn read_answer(request: &Request, answer: &supervisor::Answer) -> Answer {
         (Request::Create { .. }, 201) | (Request::Update { .. } | Request::Delete, 200) => {
             acknowledged_dot(answer).map(|dot| Answer::Acknowledged { dot })
         }
+        _ if answer.status == 500 && slug_of(answer).is_some_and(|slug| slug == "write_in_doubt") => {
+            Some(Answer::Cut)
+        }
         _ => not_promised(answer)
             .or_else(|| refusal_of(answer).map(|(status, slug)| Answer::Refused { status, slug })),
     };
@@ -208,6 +211,10 @@ fn not_promised(answer: &supervisor::Answer) -> Option<Answer> {
         needed: body.needed,
         reason: body.reason,
     })
+}
+
+fn slug_of(answer: &supervisor::Answer) -> Option<String> {
+    serde_json::from_slice::<ErrorBody>(&answer.body).ok().map(|body| body.error)
 }
 
 fn refusal_of(answer: &supervisor::Answer) -> Option<(u16, String)> {

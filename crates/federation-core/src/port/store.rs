@@ -308,7 +308,11 @@ pub enum StoreError {
     /// No room for the next segment: nothing was written; resumes when there is room.
     #[error("the disk is full")]
     DiskFull,
-    /// An earlier write, sync or index batch failed: read-only until restart.
+    /// A write, its sync or its index batch failed: what was asked may be there after a restart, or not. Read-only
+    /// until then.
+    #[error("the write failed: it may be there after a restart, or not")]
+    InDoubt,
+    /// An earlier write, sync or index batch failed: nothing was written. Read-only until restart.
     #[error("the store is read-only after a failed write")]
     ReadOnly,
     /// What was to be read could not be.

@@ -137,6 +137,7 @@ impl ApiError {
         let (status, slug) = match error {
             StoreError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             StoreError::DiskFull => (StatusCode::SERVICE_UNAVAILABLE, "disk_full"),
+            StoreError::InDoubt => (StatusCode::INTERNAL_SERVER_ERROR, "write_in_doubt"),
             StoreError::ReadOnly => (StatusCode::SERVICE_UNAVAILABLE, "store_read_only"),
             StoreError::Unreadable => (StatusCode::INTERNAL_SERVER_ERROR, "store_unreadable"),
             StoreError::Closed => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),

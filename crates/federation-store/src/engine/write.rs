@@ -99,7 +99,8 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
                 return Err(self.refuse_for_now());
             }
             let start = self.append()?;
-            self.index_group(start, &plan, &placed, loaded, facts)?;
+            // The group is in the log: the next start has it.
+            self.index_group(start, &plan, &placed, loaded, facts).map_err(|_| StoreError::InDoubt)?;
         }
         self.own_origin = plan.opened.take().or(self.own_origin.take());
         if slots.iter().any(|slot| matches!(slot, Slot::Fact(Fact::RebootstrapBegun { .. }))) {
@@ -108,7 +109,8 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
         }
         self.last_hlc = plan.last_hlc;
         self.publish();
-        self.outcomes(plan.decisions.into_iter(), slots, &placed.written)
+        let outcomes = self.outcomes(plan.decisions.into_iter(), slots, &placed.written);
+        outcomes.map_err(|_| StoreError::InDoubt)
     }
 
     /// Seals own ops, one signature for each run of one origin, and puts all ops into the group.

@@ -31,7 +31,7 @@ fn a_failed_write_or_sync_poisons_and_is_never_tried_again() {
         world.disk.fail_after(operation);
         let two =
             vec![vec![Request::Change(put(1, "lost"))], vec![Request::BeginSession { peer: node("b") }]];
-        assert_eq!(commit_group(&mut engine, two), vec![Err(StoreError::ReadOnly); 2]);
+        assert_eq!(commit_group(&mut engine, two), vec![Err(StoreError::InDoubt); 2]);
         assert_eq!(engine.snapshot().health, Health::Poisoned);
         assert_eq!(
             (&engine.snapshot().clock, engine.snapshot().position),
@@ -81,7 +81,7 @@ fn a_failed_index_batch_poisons_and_the_log_has_the_group() {
     let mut engine = written(&world, 3);
     let before = see(&engine, keys());
     world.indexes.fail();
-    assert_eq!(commit(&mut engine, vec![Request::Change(put(1, "in the log"))]), Err(StoreError::ReadOnly));
+    assert_eq!(commit(&mut engine, vec![Request::Change(put(1, "in the log"))]), Err(StoreError::InDoubt));
     assert_eq!(see(&engine, keys()), before, "half of a group is visible");
     drop(engine);
     // Dead between the sync of the log and the index: the index is one group behind.

@@ -177,7 +177,7 @@ fn a_panicking_writer_is_reported_and_answers_no_more() {
         .unwrap();
     let lost = submit(&store, vec![Request::Change(put(7, "breaks"))]);
     assert_eq!(failed.recv_timeout(DEADLINE), Ok("the store's writer"));
-    assert_eq!(lost.recv_timeout(DEADLINE), Ok(Err(StoreError::ReadOnly)));
+    assert_eq!(lost.recv_timeout(DEADLINE), Ok(Err(StoreError::InDoubt)));
     assert_eq!(store.snapshot().health, Health::Poisoned);
     let refused = store.submit(vec![Request::Change(put(1, "no"))], Box::new(|_| panic!("called")));
     assert_eq!(refused, Err(StoreError::ReadOnly));

@@ -194,7 +194,7 @@ pub(crate) fn run(world: &mut World, steps: &[Step], look: Look) -> (Ran, Option
             Step::Group(batches) => {
                 let answers = commit_group(&mut engine, batches.clone());
                 if answers.iter().any(Result::is_err) {
-                    assert!(answers.iter().all(|a| *a == Err(StoreError::ReadOnly)), "{answers:?}");
+                    assert!(answers.iter().all(|a| *a == Err(StoreError::InDoubt)), "{answers:?}");
                     return (ran, Some(engine));
                 }
                 let boot = engine.snapshot().facts.boots.last().unwrap().id;
