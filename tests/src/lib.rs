@@ -6,7 +6,6 @@
 
 #![expect(
     clippy::expect_used,
-    clippy::panic,
     clippy::missing_panics_doc,
     reason = "test support says what went wrong by panicking"
 )]

@@ -24,6 +24,10 @@ pub struct Schedule {
     /// How often each node asks its peers for what it missed; none: at start and on return alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catchup_interval_ms: Option<u64>,
+    /// How many disks may be lost before all is well again; none: one less than a majority, which is what the guarantees
+    /// assume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disks_to_lose: Option<usize>,
     /// What happens, in order. All faults end after the last step, and all is checked.
     pub steps: Vec<Step>,
 }
@@ -67,6 +71,9 @@ pub struct Write {
     /// The kept token that it writes on; none: it takes itself to have seen what the node has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<u32>,
+    /// Where its client keeps the causal token of what it has written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<u32>,
     /// How many nodes must hold it; none: as the mesh was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<usize>,

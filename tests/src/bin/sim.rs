@@ -22,6 +22,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Runs a mesh of the real crates on simulated disks, network and clocks: the kept schedules, then seeds, until one
 /// breaks a guarantee.
 #[derive(Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 struct Arguments {
     /// How many seeds to run.
     #[arg(long, default_value_t = 100)]
@@ -322,15 +323,10 @@ fn print_findings(findings: &[Finding]) {
 
 /// The options that repeat a seed.
 fn again(arguments: &Arguments, seed: u64) -> String {
-    let mut line = format!("--seed {seed} --calls {}", arguments.calls);
-    if !arguments.faults.is_empty() {
-        let names: Vec<_> = arguments.faults.iter().map(|class| class.name()).collect();
-        line += &format!(" --faults {}", names.join(","));
-    }
-    if let Some(defect) = arguments.planted_bug {
-        line += &format!(" --planted-bug {}", defect.name());
-    }
-    line
+    let names: Vec<_> = arguments.faults.iter().map(|class| class.name()).collect();
+    let faults = if names.is_empty() { String::new() } else { format!(" --faults {}", names.join(",")) };
+    let defect = arguments.planted_bug.map(|defect| format!(" --planted-bug {}", defect.name()));
+    format!("--seed {seed} --calls {}{faults}{}", arguments.calls, defect.unwrap_or_default())
 }
 
 fn defect(name: &str) -> Result<Defect, String> {

@@ -109,11 +109,18 @@ impl Line {
         }
     }
 
+    /// Ends the connection: TCP sends a frame again until it comes or the connection is over, and loses none alone.
+    fn give_up(&self) {
+        self.network.count(|counts| counts.broken += 1);
+        self.broken.cancel();
+    }
+
     /// Brings a request to the other side and gives its answer; none if it gets lost.
     async fn request(&self, route: Route, frame: Bytes) -> Option<Answer> {
         let (network, from, to) = (&self.network, &self.from, &self.to);
         network.awake(from).await;
         if network.loses_request() {
+            self.give_up();
             return None;
         }
         network.travel(from, to).await;
@@ -143,6 +150,7 @@ impl Line {
         network.pass(from, to).await;
         network.read_by(from, to).await;
         if network.loses_answer() {
+            self.give_up();
             std::future::pending::<()>().await;
         }
         network.count(|counts| counts.answers += 1);

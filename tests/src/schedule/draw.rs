@@ -25,7 +25,7 @@ pub struct Drawing {
 /// Records that clients write to: few, so that writes meet.
 const RECORDS: u64 = 24;
 /// Tokens that clients hold at most.
-const TOKENS: u32 = 32;
+const TOKENS: usize = 32;
 /// Furthest that a wall clock is set wrong, either way.
 const OFFSET_MAX_MS: i64 = 600_000;
 /// And usually.
@@ -53,11 +53,19 @@ pub fn draw(drawing: &Drawing) -> Schedule {
     if classes.is_empty() {
         classes.extend(drawing.classes.first());
     }
-    let mut hand = Hand { random, nodes, classes, tokens: Vec::new(), next_token: 0, steps: Vec::new() };
+    let mut hand = Hand {
+        random,
+        nodes,
+        classes,
+        tokens: Vec::new(),
+        next_token: 0,
+        images: Vec::new(),
+        steps: Vec::new(),
+    };
     for _ in 0..drawing.calls {
         hand.turn();
     }
-    Schedule { seed: drawing.seed, nodes, catchup_interval_ms, steps: hand.steps }
+    Schedule { seed: drawing.seed, nodes, catchup_interval_ms, disks_to_lose: None, steps: hand.steps }
 }
 
 struct Hand {
@@ -66,6 +74,8 @@ struct Hand {
     classes: Vec<FaultClass>,
     tokens: Vec<(u32, String)>,
     next_token: u32,
+    /// Nodes of whose disks an image was kept.
+    images: Vec<usize>,
     steps: Vec<Step>,
 }
 
@@ -91,17 +101,18 @@ impl Hand {
 
     fn read(&mut self) {
         let (node, key) = (self.node(), self.key());
-        let keep = (self.draw(0..3) == 0).then(|| {
-            self.next_token += 1;
-            self.next_token
-        });
-        if let Some(token) = keep {
-            self.tokens.push((token, key.clone()));
-            if self.tokens.len() > TOKENS as usize {
-                self.tokens.remove(0);
-            }
-        }
+        let keep = (self.draw(0..3) == 0).then(|| self.new_token(&key));
         self.steps.push(Step::Read { node, key, keep });
+    }
+
+    /// A token that a later write may use.
+    fn new_token(&mut self, key: &str) -> u32 {
+        self.next_token += 1;
+        self.tokens.push((self.next_token, key.to_owned()));
+        if self.tokens.len() > TOKENS {
+            self.tokens.remove(0);
+        }
+        self.next_token
     }
 
     fn write(&mut self) {
@@ -116,6 +127,7 @@ impl Hand {
             key: self.key(),
             what: if self.draw(0..5) == 0 { Wanted::Delete } else { Wanted::Put },
             token: None,
+            keep: None,
             level: (self.draw(0..15) == 0).then_some(self.nodes),
             patience_ms: (self.draw(0..20) == 0).then(|| self.random.random_range(0..6)),
         };
@@ -130,6 +142,9 @@ impl Hand {
                 (write.key, write.token) = (key, Some(token));
             }
             _ => {}
+        }
+        if self.draw(0..8) == 0 {
+            write.keep = Some(self.new_token(&write.key));
         }
         write
     }
@@ -247,11 +262,13 @@ impl Hand {
                 self.comes_back(node);
             }
             FaultClass::RollBackDisk => {
-                if self.draw(0..2) == 0 {
-                    self.fault(Fault::KeepImage { node });
-                } else {
+                let kept = (0..self.images.len()).find(|_| self.random.random_bool(0.5));
+                if let Some(node) = kept.map(|at| self.images.swap_remove(at)) {
                     self.fault(Fault::RollBackDisk { node });
                     self.comes_back(node);
+                } else {
+                    self.images.push(node);
+                    self.fault(Fault::KeepImage { node });
                 }
             }
             FaultClass::DiskFull => {

@@ -37,7 +37,8 @@ struct Inner {
     /// What the writer of each call has seen, where its token says so.
     tokens: BTreeMap<AgentId, BTreeSet<Dot>>,
     incidents: Vec<String>,
-    reused_unseen: u64,
+    /// Dots given a second time, of ops that nobody else had ever seen.
+    reused: BTreeSet<Dot>,
 }
 
 #[derive(Clone, Debug)]
@@ -65,11 +66,9 @@ impl Books {
         self.lock().tokens.insert(author.clone(), seen);
     }
 
-    /// What somebody who reads these versions has seen.
-    pub fn seen_by_reader(&self, record: &Record) -> BTreeSet<Dot> {
-        let inner = self.lock();
-        let live: BTreeSet<_> = record.versions().iter().map(|version| version.dot.clone()).collect();
-        inner.closed(&live)
+    /// What somebody who has read these ops has seen: them, and what their writers had seen.
+    pub fn seen_with<'a>(&self, dots: impl IntoIterator<Item = &'a Dot>) -> BTreeSet<Dot> {
+        self.lock().closed(&dots.into_iter().cloned().collect())
     }
 
     /// A client's write is durable at its node.
@@ -160,8 +159,8 @@ impl Books {
     }
 
     /// Dots given twice by a disk that went back to before an op that nobody else had ever seen.
-    pub fn reused_unseen(&self) -> u64 {
-        self.lock().reused_unseen
+    pub fn reused(&self) -> BTreeSet<DotText> {
+        self.lock().reused.iter().map(text).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -193,7 +192,7 @@ impl Inner {
             if known.has_travelled || known.fate == Fate::Promised {
                 self.incidents.push(format!("{dot} names two ops"));
             } else {
-                self.reused_unseen += 1;
+                self.reused.insert(dot.clone());
             }
             self.ops.remove(&dot);
         }

@@ -12,11 +12,12 @@ pub struct Coverage {
 }
 
 /// What a campaign that ran long enough must have reached, each at least once: else it has shown nothing of it.
-pub const TO_REACH: [&str; 24] = [
+pub const TO_REACH: [&str; 25] = [
     "writes acknowledged",
     "writes not promised",
     "writes refused",
     "writes without an answer",
+    "writes in doubt",
     "reads",
     "causal tokens used",
     "records with siblings at a check",

@@ -222,9 +222,9 @@ impl World {
         self.mesh.quicken_disks();
     }
 
-    /// Whether a disk may be lost: the promise holds while fewer than W are.
+    /// Whether a disk may be lost: the guarantees hold while fewer than W are.
     fn may_lose_disk(&self, node: usize) -> bool {
-        self.lost_disks.contains(&node) || self.lost_disks.len() < self.mesh.len() / 2
+        self.lost_disks.contains(&node) || self.lost_disks.len() < self.disks_to_lose
     }
 
     fn is_node(&self, node: usize) -> bool {

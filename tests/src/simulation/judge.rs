@@ -145,6 +145,7 @@ impl World {
         self.mesh.coverage.add("records with siblings at a check", siblings);
         self.history.finals = finals;
         self.history.ops = self.mesh.books.facts();
+        self.history.reused = self.mesh.books.reused();
     }
 
     fn lost_disks_ever(&self) -> BTreeSet<usize> {
@@ -190,6 +191,7 @@ fn holds(record: &Record, dot: &Dot) -> bool {
 async fn incidents(mesh: &Mesh, lost_disks: &BTreeSet<usize>) -> Vec<Incident> {
     let mut out: Vec<_> =
         mesh.books.incidents().into_iter().map(|what| Incident { node: None, what }).collect();
+    out.extend(mesh.unopened.iter().map(|what| Incident { node: None, what: what.clone() }));
     if mesh.network.has_panicked() {
         out.push(Incident { node: None, what: "a node panicked while it handled a frame".to_owned() });
     }

@@ -56,6 +56,8 @@ pub struct Mesh {
     pub coverage: Coverage,
     /// The disks as they are now, by node.
     pub disks: Disks,
+    /// Stores that did not open although their disks do what they should.
+    pub unopened: Vec<String>,
     nodes: Vec<Member>,
     random: StdRng,
     catchup_interval: Option<Duration>,
@@ -159,6 +161,7 @@ impl Mesh {
             trace,
             coverage: Coverage::default(),
             disks: Disks::default(),
+            unopened: Vec::new(),
             nodes,
             random,
             catchup_interval,
@@ -250,7 +253,10 @@ impl Mesh {
                 self.disks.set(i, &member.disk);
                 return;
             }
-            Err(error) => panic!("the disk of {} does not open: {error}: {error:?}", member.id),
+            Err(error) => {
+                self.unopened.push(format!("the store of {} does not open: {error}: {error:?}", member.id));
+                return;
+            }
         };
         self.disks.set(i, &member.disk);
         self.coverage.add("logs with a torn tail", u64::from(report.torn_bytes > 0));

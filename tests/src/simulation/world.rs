@@ -8,6 +8,7 @@ use federation_core::decide::{Condition, Mutation};
 use federation_core::dot::Dot;
 use federation_core::id::{AgentId, Kind, Namespace, RecordId, RecordKey};
 use federation_core::op::Body;
+use federation_core::port::store::StoreError;
 use federation_core::quorum::policy::WriteLevel;
 use federation_core::vector_clock::VectorClock;
 use federation_net::WriteReceipt;
@@ -27,7 +28,7 @@ use crate::schedule::{FaultClass, Schedule, Step, Wanted, Write};
 
 /// How long the clients of open calls wait after the last step.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Of so many calls one looks at all disks when it is acknowledged.
+/// Of so many calls of a long run one looks at all disks when it is acknowledged.
 const LOOKS_AT_DISKS_EVERY: u64 = 60;
 
 /// What a run came to.
@@ -89,6 +90,8 @@ pub(super) struct World {
     pub(super) writes_since_heal: u64,
     pub(super) attacks: super::faults::Attacks,
     pub(super) claims: BTreeSet<Guarantee>,
+    pub(super) disks_to_lose: usize,
+    looks_every: u64,
     started: Instant,
     seed: u64,
     open: BTreeMap<u64, Call>,
@@ -107,6 +110,7 @@ struct Token {
 /// A write's answer, and what was on the disks at that moment if it was looked at.
 struct Answered {
     call: u64,
+    keep: Option<u32>,
     result: Option<Result<WriteReceipt, WriteError>>,
     at: Instant,
     disks: Option<BTreeMap<usize, SimulatedDisk>>,
@@ -128,6 +132,8 @@ impl World {
             writes_since_heal: 0,
             attacks,
             claims: options.claims.clone(),
+            disks_to_lose: schedule.disks_to_lose.unwrap_or((schedule.nodes - 1) / 2),
+            looks_every: LOOKS_AT_DISKS_EVERY.min(1 + schedule.steps.len() as u64 / 4),
             started: Instant::now(),
             seed: schedule.seed,
             open: BTreeMap::new(),
@@ -163,7 +169,7 @@ impl World {
         self.mesh.shutdown().await;
         self.mesh
             .coverage
-            .add("dots used twice, of ops that nobody had seen", self.mesh.books.reused_unseen());
+            .add("dots used twice, of ops that nobody had seen", self.mesh.books.reused().len() as u64);
         for (what, count) in self.mesh.network.counts().named() {
             self.mesh.coverage.add(what, count);
         }
@@ -218,14 +224,15 @@ impl World {
         let patience = write.patience_ms.map_or(Duration::from_mins(1), Duration::from_millis);
         let disks = self.mesh.disks.clone();
         let losses = disks.losses();
-        let looks = number % LOOKS_AT_DISKS_EVERY == LOOKS_AT_DISKS_EVERY / 2;
+        let looks = number % self.looks_every == self.looks_every / 2;
+        let keep = write.keep;
         self.calls.spawn(async move {
             let result = tokio::time::timeout(patience, node.write(mutation, level)).await.ok();
             let is_met = matches!(result, Some(Ok(_)));
             // A disk that was lost meanwhile need not hold what it held.
             let found = (looks && is_met).then(|| disks.after_power_cut());
             let disks = found.filter(|(_, lost)| *lost == losses).map(|(disks, _)| disks);
-            Answered { call: number, result, at: Instant::now(), disks }
+            Answered { call: number, keep, result, at: Instant::now(), disks }
         });
     }
 
@@ -260,6 +267,13 @@ impl World {
             Some(Ok(receipt)) => {
                 let dot = &receipt.written.op.dot;
                 self.mesh.books.promised(dot);
+                if let Some(slot) = answered.keep {
+                    let op = &receipt.written.op;
+                    let mut clock = VectorClock::new();
+                    clock.cover(dot, &op.context);
+                    let seen = self.mesh.books.seen_with([dot]);
+                    self.tokens.insert(slot, Token { key: op.key.clone(), clock, seen });
+                }
                 coverage.reach("writes acknowledged");
                 coverage.add("deletes acknowledged", u64::from(call.request == Request::Delete));
                 if let Some(disks) = answered.disks {
@@ -274,6 +288,10 @@ impl World {
                 coverage.reach("writes not promised");
                 let (got, needed, reason) = (not_met.got, not_met.needed, not_met.reason.slug().to_owned());
                 Answer::NotPromised { dot: text(&not_met.dot), got, needed, reason }
+            }
+            Some(Err(WriteError::Store(StoreError::InDoubt))) => {
+                coverage.reach("writes in doubt");
+                Answer::Cut
             }
             Some(Err(error)) => {
                 coverage.reach("writes refused");
@@ -298,8 +316,8 @@ impl World {
         let answer = match asked.read(key.clone()).await {
             Ok(read) => {
                 self.mesh.coverage.reach("reads");
-                let seen = self.mesh.books.seen_by_reader(&read.record);
                 if let Some(slot) = keep {
+                    let seen = self.mesh.books.seen_with(read.record.versions().iter().map(|v| &v.dot));
                     let mut clock = VectorClock::new();
                     for version in read.record.versions() {
                         clock.cover(&version.dot, &version.context);
