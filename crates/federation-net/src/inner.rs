@@ -88,13 +88,14 @@ impl Inner {
         if snapshot.health != Health::Writable {
             return Readiness::Store(snapshot.health);
         }
-        match &snapshot.facts.rebootstrap {
-            Some(rebootstrap) => Readiness::CatchingUp {
-                drained: rebootstrap.drained.len(),
-                needed: drains_needed(self.n(), self.w),
-            },
-            None => Readiness::Ready,
-        }
+        self.catching_up(&snapshot).unwrap_or(Readiness::Ready)
+    }
+
+    /// How far the node's re-bootstrap is; none if it is whole.
+    pub(crate) fn catching_up(&self, snapshot: &Snapshot) -> Option<Readiness> {
+        let rebootstrap = snapshot.facts.rebootstrap.as_ref()?;
+        let needed = drains_needed(self.n(), self.w);
+        Some(Readiness::CatchingUp { drained: rebootstrap.drained.len(), needed })
     }
 
     /// Whether enough peers have been drained for a re-bootstrap to end.

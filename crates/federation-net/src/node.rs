@@ -231,10 +231,14 @@ impl Node {
         &self,
         ask: impl FnOnce(&dyn ReplicaStore, federation_core::port::store::Done<Result<T, StoreError>>),
     ) -> Result<T, ReadError> {
-        match self.inner.readiness() {
-            // A store that takes no writes still answers reads.
-            Readiness::Ready | Readiness::Store(_) => {}
-            readiness => return Err(ReadError::NotServing(readiness)),
+        let refused = match self.inner.readiness() {
+            Readiness::Ready => None,
+            // A store that takes no writes still answers reads, unless it lacks what it was to catch up with.
+            Readiness::Store(_) => self.inner.catching_up(&self.inner.snapshot()),
+            readiness => Some(readiness),
+        };
+        if let Some(readiness) = refused {
+            return Err(ReadError::NotServing(readiness));
         }
         query(&self.inner.store, ask).await.map_err(ReadError::Store)
     }
