@@ -137,6 +137,10 @@ pub struct Call {
     /// for a write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<usize>,
+    /// Whether the disk of the node had gone back to an older copy, and no peer had told it so yet: what it shows until
+    /// then is owed to nobody.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub went_back: bool,
     /// The key under which a write may be repeated without a second record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,

@@ -110,6 +110,7 @@ impl Caller {
             sharing,
             session: None,
             level: None,
+            went_back: false,
             idempotency_key: None,
             request,
             begin_us,

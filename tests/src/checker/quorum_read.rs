@@ -13,7 +13,7 @@ pub fn check(books: &Books<'_>) -> Vec<Violation> {
         for (at, read) in record.calls.iter().enumerate() {
             let Answer::Read { seen, .. } = &read.answer else { continue };
             let due: Vec<_> = due(books, record, at, read).collect();
-            if due.is_empty() || matches!(seen, Seen::Unknown { .. }) {
+            if due.is_empty() || read.went_back || matches!(seen, Seen::Unknown { .. }) {
                 continue;
             }
             let missed = match books.shown(read) {
@@ -109,6 +109,13 @@ mod tests {
         let to_one = Call { level: Some(1), ..put("a", acknowledged(1)) };
         let of_two = asking(2, read(Seen::Missing, &[]));
         assert_eq!(written(to_one).call(of_two).found_by(check), []);
+    }
+
+    #[test]
+    fn a_node_whose_disk_went_back_and_that_was_not_told_shows_what_it_has() {
+        let to_all = Call { level: Some(3), ..put("a", acknowledged(1)) };
+        let read = Call { went_back: true, ..asking(1, read(Seen::Missing, &[])) };
+        assert_eq!(written(to_all).call(read).found_by(check), []);
     }
 
     #[test]

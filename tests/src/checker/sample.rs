@@ -160,6 +160,7 @@ fn call(request: Request, answer: Answer) -> Call {
         sharing: Sharing::Owned,
         session: None,
         level: None,
+        went_back: false,
         idempotency_key: None,
         request,
         begin_us: 0,

@@ -148,6 +148,7 @@ impl World {
                     self.mesh.crash(*node).await;
                     self.mesh.roll_back(*node);
                     self.lost_disks.insert(*node);
+                    self.rolled_back.insert(*node);
                 }
                 may
             }

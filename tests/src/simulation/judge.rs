@@ -64,6 +64,7 @@ impl World {
             self.mesh.trace.say(|| described);
         }
         self.lost_disks.clear();
+        self.rolled_back.clear();
         self.writes_since_heal = 0;
         findings
     }

@@ -91,6 +91,8 @@ pub(super) struct World {
     pub(super) attacks: super::faults::Attacks,
     pub(super) claims: BTreeSet<Guarantee>,
     pub(super) disks_to_lose: usize,
+    /// Nodes whose disks went back, and that do not know it yet.
+    pub(super) rolled_back: BTreeSet<usize>,
     looks_every: u64,
     started: Instant,
     seed: u64,
@@ -133,6 +135,7 @@ impl World {
             attacks,
             claims: options.claims.clone(),
             disks_to_lose: schedule.disks_to_lose.unwrap_or((schedule.nodes - 1) / 2),
+            rolled_back: BTreeSet::new(),
             looks_every: LOOKS_AT_DISKS_EVERY.min(1 + schedule.steps.len() as u64 / 4),
             started: Instant::now(),
             seed: schedule.seed,
@@ -308,6 +311,10 @@ impl World {
         let number = self.next_call;
         self.next_call += 1;
         let key = key(name);
+        let facts = self.mesh.store(node).map(|store| Arc::clone(&store.reads().snapshot().facts));
+        if facts.is_some_and(|facts| facts.rebootstrap.is_some()) {
+            self.rolled_back.remove(&node);
+        }
         let call = self.call(number, node, name, Request::Read);
         let Some(asked) = self.mesh.node(node).cloned() else {
             self.record(Call { answer: Answer::Unreached, ..call });
@@ -350,6 +357,7 @@ impl World {
             // Whoever stays with one node goes on for as long as it has its disk.
             session: Some(self.mesh.losses(node) * SESSIONS_PER_LIFE + node_number),
             level: None,
+            went_back: self.rolled_back.contains(&node),
             idempotency_key: None,
             request,
             begin_us: self.now_us(),
