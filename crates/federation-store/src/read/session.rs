@@ -23,7 +23,9 @@ use crate::state::{LookupError, stored};
 /// that was read is in the second when that is.
 ///
 /// A dot that is not live any more stands for the present versions of its record. Those of them whose own dot is
-/// still to come in this walk are left to it; so the same op is rarely sent twice, and never within a page.
+/// sure to come in this walk are left to it; so the same op is rarely sent twice, and never within a page. Sure is what
+/// this stretch has read, or what lies behind it and will be read: a version written since the stretch was read, with a
+/// dot before its end, comes no more.
 pub(super) fn page<D: Disk, I: Index>(
     reads: &Reads<D, I>,
     query: &SessionQuery,
@@ -40,7 +42,9 @@ pub(super) fn page<D: Disk, I: Index>(
     loop {
         let (dots, is_last) = reads.answer(dots_behind(&reads.shared.index, last.as_ref(), stretch))?;
         let mut skip_to: Option<Dot> = None;
-        for dot in dots {
+        let stretch_end = dots.last().filter(|_| !is_last);
+        let is_to_come = |later: &Dot| dots.contains(later) || stretch_end.is_some_and(|end| later > end);
+        for dot in dots.iter().cloned() {
             if skip_to.as_ref().is_some_and(|known| dot <= *known) {
                 continue;
             }
@@ -53,7 +57,7 @@ pub(super) fn page<D: Disk, I: Index>(
                 last = Some(dot);
                 continue;
             }
-            if !page.add(&dot)? {
+            if !page.add(&dot, is_to_come)? {
                 return Ok(SessionPage { ops: page.ops, next: last });
             }
             last = Some(dot);
@@ -76,7 +80,7 @@ struct Page<'a, D: Disk, I> {
 impl<D: Disk, I: Index> Page<'_, D, I> {
     /// Adds what `dot` stands for. False if the page has no room for all of it; then nothing was added. An empty
     /// page has room for anything, so that a walk always gets on.
-    fn add(&mut self, dot: &Dot) -> Result<bool, StoreError> {
+    fn add(&mut self, dot: &Dot, is_to_come: impl Fn(&Dot) -> bool) -> Result<bool, StoreError> {
         let index = &self.reads.shared.index;
         let record = self.reads.answer(record_of(index, dot))?;
         let wanted: Vec<&(Version, Place)> = match record.version(dot) {
@@ -84,7 +88,8 @@ impl<D: Disk, I: Index> Page<'_, D, I> {
             None => record
                 .versions()
                 .iter()
-                .filter(|(v, _)| v.dot < *dot && !self.query.known.contains(&v.dot))
+                .filter(|(v, _)| v.dot < *dot || !is_to_come(&v.dot))
+                .filter(|(v, _)| !self.query.known.contains(&v.dot))
                 .collect(),
         };
         let wanted: Vec<_> = wanted.into_iter().filter(|(v, _)| !self.sent.contains(&v.dot)).collect();

@@ -13,6 +13,7 @@ mod failed_sync;
 mod faults;
 mod histories;
 mod model;
+mod race;
 mod reads;
 mod real;
 mod script;
