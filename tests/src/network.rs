@@ -10,8 +10,6 @@
 mod capture;
 mod counts;
 mod line;
-#[cfg(test)]
-mod tests;
 mod weather;
 
 use std::collections::BTreeMap;
@@ -238,3 +236,6 @@ impl Network {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
