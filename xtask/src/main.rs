@@ -3,6 +3,7 @@
 //! Each command spawns the tool that does the work and adds what the tool does not know: the order, the layers,
 //! the house rules. Nothing here is part of the product, and nothing depends on it.
 
+mod binaries;
 mod chaos;
 mod ci;
 mod deny;
@@ -10,6 +11,7 @@ mod fuzz;
 mod layers;
 mod progress;
 mod repository;
+mod sim;
 mod source;
 mod tidy;
 mod violation;
@@ -45,9 +47,10 @@ enum Command {
     },
     /// Runs a fuzz target, or all of them in turn, by cargo-fuzz on a nightly toolchain.
     Fuzz(fuzz::Options),
-    /// The simulation: `federation-tests`' binary `sim` with these arguments.
+    /// The simulation: builds `federation-tests`' binary `sim` and runs it.
+    #[command(disable_help_flag = true)]
     Sim {
-        /// Passed on as they are.
+        /// Passed on, `--help` too; `--profile dev` builds that profile instead of release.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -78,15 +81,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Tidy => violation::report("tidy", &tidy::check(&repository)?),
         Command::Deny { advisories } => deny::run(&repository, *advisories),
         Command::Fuzz(options) => fuzz::run(&repository, options),
-        Command::Sim { args } => run_test_binary(&repository, "sim", args),
+        Command::Sim { args } => sim::run(&repository, args),
         Command::Chaos { args } => chaos::run(&repository, args),
     }
-}
-
-/// Runs a binary of `federation-tests`, optimised, with the terminal it was given.
-fn run_test_binary(repository: &Repository, name: &str, args: &[String]) -> Result<()> {
-    let mut cargo = repository.cargo();
-    cargo.args(["run", "--quiet", "--release", "--package", "federation-tests", "--bin", name, "--"]);
-    cargo.args(args);
-    repository::run_inherited(&mut cargo)
 }
