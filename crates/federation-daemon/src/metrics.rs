@@ -63,6 +63,14 @@ fn encode_net(page: &mut Page<'_>, net: &NetCounters) -> fmt::Result {
     page.counters("admitted_ops", "Ops from elsewhere by what became of them", "outcome", &net.admitted)?;
     page.counters("refused_frames", "Peer requests refused unread, by slug", "slug", &net.refused_frames)?;
     page.counters("sessions", "Sessions ended, by direction and result", "result", &net.sessions)?;
+    page.counters("epochs", "Series of own dots, by how each start settled it", "settled", &net.epochs)?;
+    page.counter("relayed_ops", "Ops applied that another node than their origin brought", net.relayed_ops)?;
+    page.counter(
+        "completions_withheld",
+        "Completions that left out what was refused",
+        net.completions_withheld,
+    )?;
+    page.counter("rebootstraps_ended", "Re-bootstraps that this node has ended", net.rebootstraps_ended)?;
     page.counters("alarms", "Things that must not happen, by kind", "alarm", &net.alarms)
 }
 
