@@ -92,12 +92,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
     }
     let options = Options { claims: claims(arguments), ..Options::default() };
     if let Some(path) = &arguments.schedule {
-        return run_one(
-            &kept::load(path)?.schedule,
-            arguments,
-            &options,
-            &format!("--schedule {}", path.display()),
-        );
+        let again = format!("--schedule {}{}", path.display(), again_with(arguments));
+        return run_one(&kept::load(path)?.schedule, arguments, &options, &again);
     }
     let plan = plan(arguments, options.clone());
     if let Some(seed) = arguments.seed {
@@ -323,10 +319,20 @@ fn print_findings(findings: &[Finding]) {
 
 /// The options that repeat a seed.
 fn again(arguments: &Arguments, seed: u64) -> String {
-    let names: Vec<_> = arguments.faults.iter().map(|class| class.name()).collect();
-    let faults = if names.is_empty() { String::new() } else { format!(" --faults {}", names.join(",")) };
-    let defect = arguments.planted_bug.map(|defect| format!(" --planted-bug {}", defect.name()));
-    format!("--seed {seed} --calls {}{faults}{}", arguments.calls, defect.unwrap_or_default())
+    let faults = option("faults", arguments.faults.iter().map(|class| class.name().to_owned()));
+    format!("--seed {seed} --calls {}{faults}{}", arguments.calls, again_with(arguments))
+}
+
+/// The options that judge a run as this one was judged.
+fn again_with(arguments: &Arguments) -> String {
+    let defect = option("planted-bug", arguments.planted_bug.map(|defect| defect.name().to_owned()));
+    option("claim", arguments.claim.iter().map(Guarantee::to_string)) + &defect
+}
+
+/// An option with its values; nothing if there are none.
+fn option(name: &str, values: impl IntoIterator<Item = String>) -> String {
+    let values: Vec<_> = values.into_iter().collect();
+    if values.is_empty() { String::new() } else { format!(" --{name} {}", values.join(",")) }
 }
 
 fn defect(name: &str) -> Result<Defect, String> {

@@ -134,7 +134,7 @@ impl World {
             writes_since_heal: 0,
             attacks,
             claims: options.claims.clone(),
-            disks_to_lose: schedule.disks_to_lose.unwrap_or((schedule.nodes - 1) / 2),
+            disks_to_lose: schedule.disks_to_lose.unwrap_or(schedule.nodes / 2),
             rolled_back: BTreeSet::new(),
             looks_every: LOOKS_AT_DISKS_EVERY.min(1 + schedule.steps.len() as u64 / 4),
             started: Instant::now(),

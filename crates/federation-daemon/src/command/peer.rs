@@ -52,7 +52,7 @@ pub struct AddArgs {
     /// The line that `federationd id` prints there, instead of --id, --url and --key.
     #[arg(long, conflicts_with_all = ["id", "url", "key"])]
     pub from: Option<String>,
-    /// Trust it in full: all namespaces, both ways, and as a relay. Without it: in nothing, until the file says more.
+    /// Trust it in full: all namespaces, both ways, and as a relay. Scopes are not heeded yet: without it, today too.
     #[arg(long)]
     pub full: bool,
     /// Replace an entry of that id.
