@@ -442,6 +442,8 @@ impl Mesh {
         dot: &Dot,
     ) -> BTreeSet<usize> {
         let holds = |(node, disk): &(&usize, &SimulatedDisk)| {
+            // Whoever looks makes room first: to open takes some.
+            disk.set_capacity_bytes(None);
             let setup = self.setup(**node, BootId(u64::MAX), 0, false);
             let opened = Engine::open((*disk).clone(), &OrderedIndexes::new(), setup, &mut |_, _| {});
             let Ok((engine, _)) = opened else { return false };
