@@ -9,7 +9,7 @@ use federation_core::apply::{Applied, apply};
 use federation_core::context::context;
 use federation_core::dot::{Dot, Origin};
 use federation_core::dot_set::DotSet;
-use federation_core::epoch::{PeerKnowledge, settle};
+use federation_core::epoch::{LastEpoch, PeerKnowledge, settle};
 use federation_core::hlc::Hlc;
 use federation_core::id::{BootId, NodeId, OpHash};
 use federation_core::node_clock::NodeClock;
@@ -173,9 +173,10 @@ fn reuse_epoch_asks_nobody() {
     let (sound, broken) = without_and_with(Defect::ReuseEpoch, || {
         let knows_more = NodeClock::from(dots(&[Dot { origin: origin("a", 7), seq: 1 }]));
         let peers = [PeerKnowledge::Silent, PeerKnowledge::Knows(&knows_more)];
-        settle(&origin("a", 7).node, BootId(8), Some(BootId(7)), &own, peers)
+        let settle = |last| settle(&origin("a", 7).node, BootId(8), last, &own, peers);
+        [LastEpoch::Unbroken(BootId(7)), LastEpoch::Interrupted(BootId(7))].map(settle)
     });
-    assert_eq!((sound, broken), (origin("a", 8), origin("a", 7)));
+    assert_eq!((sound, broken), ([(); 2].map(|()| origin("a", 8)), [(); 2].map(|()| origin("a", 7))));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use federation_core::id::{BootId, NodeId, OpHash, StoreId};
 use federation_core::link::LinkEvent;
 use federation_core::node_clock::NodeClock;
 use federation_core::planted::{Defect, is_planted};
-use federation_core::port::store::Written;
+use federation_core::port::store::{PeerFact, Written};
 use federation_core::session::SessionReceiver;
 use federation_wire::v1::clock_page::ClockAssembly;
 use federation_wire::v1::hello::RebootstrapReason;
@@ -56,6 +56,8 @@ pub(crate) struct PeerState {
     pub(crate) clock: NodeClock,
     /// Whether all of its clock has come, in its present boot: before that, what it lacks is not known.
     pub(crate) clock_is_whole: bool,
+    /// What it says that it remembers of this node. It says so only of what it has durably.
+    pub(crate) remembers: Option<PeerFact>,
     /// Whether it says that it re-bootstraps.
     pub(crate) rebootstrapping: bool,
     /// Whether it was drained while it re-bootstrapped itself: it is to be drained again once it is whole.
@@ -183,6 +185,18 @@ impl Peer {
 }
 
 impl PeerState {
+    /// Its clock, if all of it has come.
+    pub(crate) fn whole_clock(&self) -> Option<&NodeClock> {
+        self.clock_is_whole.then_some(&self.clock)
+    }
+
+    /// Its clock, if it is a witness of this boot of this node: all of its clock has come, and it remembers the boot. A
+    /// disk of this node that lacks the boot will be told so by it.
+    pub(crate) fn witness(&self, store: StoreId, boot: BootId) -> Option<&NodeClock> {
+        let remembers_it = self.remembers.is_some_and(|seen| (seen.store, seen.boot) == (store, boot));
+        self.whole_clock().filter(|_| remembers_it)
+    }
+
     /// Whether the peer runs in `boot`, as far as is known. What it had, said or took in another says nothing.
     pub(crate) fn is_in(&self, boot: BootId) -> bool {
         self.hello.is_some_and(|hello| hello.boot == boot || is_planted(Defect::BelieveOldBoots))

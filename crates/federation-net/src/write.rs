@@ -7,7 +7,7 @@ use std::time::Duration;
 use federation_core::coordinator::Settled;
 use federation_core::decide::{Change, Mutation};
 use federation_core::dot::Dot;
-use federation_core::epoch::{PeerKnowledge, settle};
+use federation_core::epoch::{LastEpoch, PeerKnowledge, settle};
 use federation_core::id::NodeId;
 use federation_core::limits::OPEN_WRITES_MAX;
 use federation_core::port::store::{Health, Outcome, Request, StoreError, Written};
@@ -19,6 +19,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::{QuorumNotMet, WriteError};
 use crate::inner::{Inner, lock};
+use crate::peer::Peer;
+use crate::peer::hello::own_store;
 use crate::status::Readiness;
 use crate::store_call::submit_one;
 
@@ -191,24 +193,18 @@ async fn ensure_epoch(inner: &Arc<Inner>) -> Result<(), WriteError> {
             let deadline = inner.started + inner.config.hello_wait;
             loop {
                 let learned = inner.hello_learned.notified();
-                let all_answered = inner.peers.values().all(|peer| peer.state().clock_is_whole);
-                if all_answered || timeout_at(deadline, learned).await.is_err() {
+                if have_answered(inner) || timeout_at(deadline, learned).await.is_err() {
                     break;
                 }
             }
             let snapshot = inner.snapshot();
-            let clocks: Vec<_> = inner
-                .peers
-                .values()
-                .map(|peer| {
-                    let state = peer.state();
-                    state.clock_is_whole.then(|| state.clock.clone())
-                })
-                .collect();
+            let store = own_store(&snapshot);
+            let witness = |peer: &Arc<Peer>| peer.state().witness(store, inner.boot).cloned();
+            let clocks: Vec<_> = inner.peers.values().map(witness).collect();
             let knowledge =
                 clocks.iter().map(|clock| clock.as_ref().map_or(PeerKnowledge::Silent, PeerKnowledge::Knows));
-            let origin =
-                settle(&inner.config.node, inner.boot, snapshot.facts.own_epoch, &snapshot.clock, knowledge);
+            let last = snapshot.facts.last_epoch();
+            let origin = settle(&inner.config.node, inner.boot, last, &snapshot.clock, knowledge);
             tracing::info!(%origin, "own ops carry this origin");
             let settled = if snapshot.facts.own_epoch == Some(origin.epoch) { "continued" } else { "fresh" };
             inner.metrics.with(|counters| *counters.epochs.entry(settled).or_default() += 1);
@@ -219,4 +215,16 @@ async fn ensure_epoch(inner: &Arc<Inner>) -> Result<(), WriteError> {
         })
         .await
         .map(drop)
+}
+
+/// Whether every peer has said what it has to say about the last epoch. Where that ends whatever the peers say, their
+/// first word is enough.
+fn have_answered(inner: &Inner) -> bool {
+    let snapshot = inner.snapshot();
+    let may_go_on = matches!(snapshot.facts.last_epoch(), LastEpoch::Unbroken(_));
+    let store = own_store(&snapshot);
+    inner.peers.values().all(|peer| {
+        let state = peer.state();
+        if may_go_on { state.witness(store, inner.boot) } else { state.whole_clock() }.is_some()
+    })
 }

@@ -27,6 +27,7 @@ use crate::index::{Index, IndexError, IndexOpener};
 use crate::log::{AppendError, GroupBuilder, Log, LogReader, Spare};
 use crate::metrics::Metrics;
 use crate::read::Reads;
+use crate::schema::facts::LogFact;
 use crate::schema::values::encode_checkpoint;
 use crate::state::State;
 
@@ -43,6 +44,7 @@ pub struct Engine<D: Disk, O: IndexOpener> {
     options: Options,
     builder: GroupBuilder,
     health: Health,
+    is_closed: bool,
     last_session: u64,
     has_ghosts: bool,
     /// Where the index stands, and up to where it was made durable by the last checkpoint.
@@ -110,6 +112,8 @@ pub struct OpenReport {
     pub store: StoreId,
     /// Whether the directory was empty.
     pub is_new: bool,
+    /// Whether the last boot ended in order.
+    pub ended_in_order: bool,
     /// Log position at which the last boot ended.
     pub recovered_to: u64,
     /// Bytes of a group that a crash had left unfinished, and that were cut.
@@ -244,6 +248,7 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
     /// Whether so much was written since the last checkpoint that it is time for one.
     pub fn wants_checkpoint(&self) -> bool {
         self.health == Health::Writable
+            && !self.is_closed
             && self.indexed_to.saturating_sub(self.checkpointed_to) >= self.options.checkpoint_bytes
     }
 
@@ -251,7 +256,7 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
     ///
     /// # Errors
     /// [`StoreError::ReadOnly`] if the store is or thereby gets poisoned, [`StoreError::DiskFull`] if only the
-    /// record in the log found no room.
+    /// record in the log found no room, [`StoreError::Closed`] behind [`Engine::close`].
     pub fn checkpoint(&mut self) -> Result<(), StoreError> {
         match self.begin_checkpoint()? {
             Some(checkpoint) => {
@@ -265,6 +270,9 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
     /// A checkpoint of what is in the index now; none if that is durable already. The index goes on taking batches
     /// while the checkpoint is flushed: it then holds more than is claimed, never less.
     pub(crate) fn begin_checkpoint(&self) -> Result<Option<Checkpoint<D, O::Index>>, StoreError> {
+        if self.is_closed {
+            return Err(StoreError::Closed);
+        }
         if self.health == Health::Poisoned {
             return Err(StoreError::ReadOnly);
         }
@@ -274,17 +282,47 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
 
     /// Says in the log what a flush has made durable.
     pub(crate) fn end_checkpoint(&mut self, flushed: Flushed) -> Result<(), StoreError> {
-        if let Err(error) = flushed.result {
-            return Err(self.poison("checkpoint of the index", &error));
+        if self.is_closed {
+            return Err(StoreError::Closed);
         }
-        if self.health == Health::Poisoned {
-            return Err(StoreError::ReadOnly);
-        }
+        self.conclude(Some(flushed), None)
+    }
+
+    /// Ends the boot in order: makes the index durable, and says in the log, last of all, that nothing of this boot
+    /// follows. From here on nothing is written, and every submission is answered [`StoreError::Closed`].
+    ///
+    /// Without it the next start takes the boot for one that was cut off, and begins a new epoch of own ops.
+    ///
+    /// # Errors
+    /// As [`Engine::checkpoint`]: the boot then has not ended in order. [`StoreError::Closed`] the second time.
+    pub fn close(&mut self) -> Result<(), StoreError> {
+        let checkpoint = self.begin_checkpoint();
+        self.is_closed = true;
+        let flushed = checkpoint?.map(|checkpoint| checkpoint.flush());
+        self.conclude(flushed, Some(&LogFact::Closed))
+    }
+
+    /// Writes what a flush has made durable and what else there is to say, as one group.
+    fn conclude(&mut self, flushed: Option<Flushed>, fact: Option<&LogFact>) -> Result<(), StoreError> {
         self.builder.clear();
-        self.builder.push(crate::log::RecordKind::Checkpoint, &[&encode_checkpoint(flushed.indexed_to)]);
+        let mut checkpointed_to = None;
+        if let Some(Flushed { indexed_to, result }) = flushed {
+            result.map_err(|error| self.poison("checkpoint of the index", &error))?;
+            if self.health == Health::Poisoned {
+                return Err(StoreError::ReadOnly);
+            }
+            self.builder.push(crate::log::RecordKind::Checkpoint, &[&encode_checkpoint(indexed_to)]);
+            checkpointed_to = Some(indexed_to);
+        }
+        if let Some(fact) = fact {
+            let (kind, content) = fact.encode();
+            self.builder.push(kind, &[&content]);
+        }
         self.append()?;
-        self.checkpointed_to = flushed.indexed_to;
-        self.shared.metrics.checkpoints.add(1);
+        if let Some(indexed_to) = checkpointed_to {
+            self.checkpointed_to = indexed_to;
+            self.shared.metrics.checkpoints.add(1);
+        }
         self.publish();
         Ok(())
     }

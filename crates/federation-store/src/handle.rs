@@ -102,10 +102,11 @@ where
         self.reads.metrics()
     }
 
-    /// Answers what is queued, checkpoints, and ends the threads.
+    /// Answers what is queued, ends the boot in order as [`Engine::close`] does, and ends the threads.
     ///
     /// # Errors
-    /// [`StoreError::ReadOnly`] if the store was poisoned: what was acknowledged is in the log all the same.
+    /// [`StoreError::ReadOnly`] if the store was poisoned, [`StoreError::DiskFull`] if there was no room for the last
+    /// record: what was acknowledged is in the log all the same, but the boot has not ended in order.
     pub fn close(mut self) -> Result<(), StoreError> {
         self.end()
     }
@@ -152,12 +153,16 @@ impl<D: Disk, O: IndexOpener> StoreHandle<D, O> {
     fn end(&mut self) -> Result<(), StoreError> {
         self.to_writer = None;
         self.to_readers = None;
+        // The last one to hold the handle may be a callback, on a thread of the store: that one ends by itself.
+        if self.writer.as_ref().is_some_and(is_this_one) {
+            return Ok(());
+        }
         let result = match self.writer.take().map(JoinHandle::join) {
             Some(Ok(result)) => result,
             None => Ok(()),
             Some(Err(_)) => Err(StoreError::ReadOnly),
         };
-        for thread in self.others.drain(..) {
+        for thread in self.others.drain(..).filter(|thread| !is_this_one(thread)) {
             if thread.join().is_err() {
                 self.failed.tell("a thread of the store");
             }
@@ -182,6 +187,10 @@ impl Failure {
             observer(who);
         }
     }
+}
+
+fn is_this_one<T>(thread: &JoinHandle<T>) -> bool {
+    thread.thread().id() == std::thread::current().id()
 }
 
 fn start<T: Send + 'static>(
@@ -294,7 +303,7 @@ fn write<D: Disk, O: IndexOpener>(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
                 helpers.settle();
-                return engine.checkpoint();
+                return engine.close();
             }
         }
     }

@@ -105,6 +105,16 @@ impl<D: Disk, O: IndexOpener> InlineStore<D, O> {
         self.engine().checkpoint()
     }
 
+    /// Commits what waits, gives its answers, and ends the boot in order as [`Engine::close`] does. Dropping the store
+    /// does not: that is a crash.
+    ///
+    /// # Errors
+    /// As [`Engine::close`].
+    pub fn close(&self) -> Result<(), StoreError> {
+        while self.step() {}
+        self.engine().close()
+    }
+
     /// What the store has done since it was opened.
     pub fn metrics(&self) -> Arc<Metrics> {
         self.inner.reads.metrics()

@@ -88,7 +88,11 @@ impl<'a, I: Index> Replay<'a, I> {
 
     fn record(&mut self, record: Record<'_>) -> Result<(), ReplayError> {
         let unreadable = Corruption::Record { position: record.place.position };
-        match record.kind.ok_or(unreadable)? {
+        let kind = record.kind.ok_or(unreadable)?;
+        if matches!(kind, RecordKind::Op | RecordKind::Clock | RecordKind::Drop) {
+            self.state.memory.goes_on(&mut self.facts);
+        }
+        match kind {
             RecordKind::Op => {
                 let (bytes, _) = op_parts(record.content).ok_or(unreadable)?;
                 let op = decode_op(bytes).map_err(|_| unreadable)?;

@@ -28,6 +28,8 @@ pub struct VerifyReport {
     pub node: Option<NodeId>,
     /// What it remembers.
     pub facts: Facts,
+    /// Whether its last boot ended in order: if not, the node was cut off, or still runs and this is an image.
+    pub ended_in_order: bool,
     /// What it has.
     pub clock: NodeClock,
     /// Every op in the log, live or not.
@@ -227,6 +229,7 @@ impl<I: Index> Walk<'_, I> {
         Ok(VerifyReport {
             node: state.memory.node,
             facts: (*state.memory.facts).clone(),
+            ended_in_order: state.memory.is_closed,
             clock: state.clock,
             ops,
             live_versions: state.counts.versions,

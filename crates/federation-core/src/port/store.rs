@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::decide::{Admission, Change, WriteRefusal};
 use crate::dot::{Dot, Origin};
+use crate::epoch::LastEpoch;
 use crate::id::{BootId, Kind, LogPosition, Namespace, NodeId, RecordId, RecordKey, StoreId};
 use crate::node_clock::NodeClock;
 use crate::op::{Op, SealedOp};
@@ -147,6 +148,9 @@ pub struct Facts {
     pub boots: Vec<Boot>,
     /// The epoch of the own ops, of this or an earlier boot.
     pub own_epoch: Option<BootId>,
+    /// Whether each boot that had that epoch, this one aside, has ended in order. Once one has not, it stays so until
+    /// a new epoch begins: what the disk lost then, no later end in order brings back.
+    pub ended_in_order: bool,
     /// Whether the node is re-bootstrapping, and which peers it has drained.
     pub rebootstrap: Option<Rebootstrap>,
     /// Begun with `--new-mesh` and never collected a tombstone: then a peer without history here is just new.
@@ -340,5 +344,14 @@ impl Facts {
     /// The origin of own ops as it was when the store was last closed.
     pub fn own_origin(&self, node: &NodeId) -> Option<Origin> {
         self.own_epoch.map(|epoch| Origin { node: node.clone(), epoch })
+    }
+
+    /// The epoch of own ops, and whether it may go on as far as this disk can tell.
+    pub fn last_epoch(&self) -> LastEpoch {
+        match self.own_epoch {
+            None => LastEpoch::None,
+            Some(epoch) if self.ended_in_order => LastEpoch::Unbroken(epoch),
+            Some(epoch) => LastEpoch::Interrupted(epoch),
+        }
     }
 }

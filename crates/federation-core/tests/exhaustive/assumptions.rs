@@ -1,7 +1,7 @@
 //! What is found where something that the protocol assumes is not so. PROTOCOL.md names each: whoever makes one of
 //! these searches find nothing has closed a gap.
 
-use crate::bounds::{Bounds, LiveLane, Loss};
+use crate::bounds::{Bounds, Loss};
 use crate::search::search;
 
 /// Searches, expects a violation that says `seen`, and shows the way to it.
@@ -18,19 +18,4 @@ fn is_found(bounds: Bounds, seen: &str) {
 fn a_disk_that_went_back_unnoticed_counts_as_lost_until_it_is_filled() {
     let bounds = Bounds { writes: 1, losses: 2, loss: Loss::Unnoticed, ..Bounds::SMALLEST };
     is_found(bounds, "was acknowledged, and no node has it");
-}
-
-/// A token from before the disk went back names a dot that is another op's now.
-#[test]
-fn a_token_of_an_op_that_its_node_has_forgotten_covers_another() {
-    let bounds = Bounds {
-        writes: 4,
-        reads: 1,
-        losses: 1,
-        loss: Loss::Unnoticed,
-        sessions: 0,
-        live_lane: LiveLane::Cut,
-        ..Bounds::SMALLEST
-    };
-    is_found(bounds, "what its writer had seen differ");
 }

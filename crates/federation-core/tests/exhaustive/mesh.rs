@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use federation_core::decide::Received;
+use federation_core::decide::{Change, Received};
 use federation_core::dot::Dot;
 use federation_core::epoch::{PeerKnowledge, settle};
 use federation_core::id::{BootId, RecordKey};
@@ -78,8 +78,6 @@ pub(crate) struct Made {
     pub(crate) at: BTreeSet<usize>,
     /// The most nodes that had it at one time.
     at_most: usize,
-    /// Whether its dot had been given before.
-    is_second: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -94,11 +92,6 @@ impl Made {
     pub(crate) fn is_acknowledged(&self) -> bool {
         self.at_most >= W
     }
-
-    /// Whether another node than its origin ever had it.
-    fn has_travelled(&self) -> bool {
-        self.at_most > 1
-    }
 }
 
 impl Mesh {
@@ -106,6 +99,7 @@ impl Mesh {
         let node = |at: usize| {
             let mut replica = Replica::new(NAMES[at], at as u64 + 1);
             replica.own_origin = None;
+            replica.facts.own_epoch = None;
             Node {
                 digest: digest(&replica),
                 replica: Arc::new(replica),
@@ -170,6 +164,7 @@ impl Mesh {
             Action::TimePasses => self.is_late = true,
             Action::Restart { at, is_answered } => {
                 self.spent.restarts += 1;
+                self.change(*at, Replica::close);
                 self.restart(*at);
                 self.settle_epoch(*at, *is_answered);
             }
@@ -211,32 +206,15 @@ impl Mesh {
             if op.op.context.contains(other) != saw.contains(other) {
                 return Err(format!("the context of {dot} and what its writer had seen differ on {other}"));
             }
-            let is_gone = known.at.is_empty() && !known.has_travelled();
-            if known.op.op.context.contains(&dot) && !is_gone {
+            if known.op.op.context.contains(&dot) {
                 return Err(format!("{other}, made before, covers {dot}"));
             }
         }
-        let made = Made {
-            op,
-            saw,
-            boot,
-            is_refused,
-            at: BTreeSet::from([at]),
-            at_most: 1,
-            is_second: self.made.contains_key(&dot),
-        };
+        let made = Made { op, saw, boot, is_refused, at: BTreeSet::from([at]), at_most: 1 };
         let entry = (Arc::new(made), Fingerprint::default());
         let before = Arc::make_mut(&mut self.made).insert(dot.clone(), entry);
         self.renew(&dot);
-        let Some((lost, _)) = before else { return Ok(()) };
-        if lost.has_travelled() || self.bounds.loss == Loss::Noticed {
-            return Err(format!("the dot {dot} was given twice"));
-        }
-        // Who has read the op that is lost has not seen this one.
-        if let Some(read) = &mut self.read {
-            read.saw.remove(&dot);
-        }
-        Ok(())
+        if before.is_some() { Err(format!("the dot {dot} was given twice")) } else { Ok(()) }
     }
 
     /// What a client that reads a record sees: its token, and the truth behind it.
@@ -322,10 +300,7 @@ impl Mesh {
     fn restart(&mut self, at: usize) {
         self.boots += 1;
         let boot = BootId(self.boots);
-        self.change(at, |replica| {
-            replica.boot = boot;
-            replica.last_hlc = None;
-        });
+        self.change(at, |replica| replica.begin_boot(boot));
         // Pages and completions name both boots; what names another is dropped when it comes, so it may as well go now.
         if !is_planted(Defect::BelieveOldBoots) {
             self.sessions.retain(|(session, _)| session.from != at && session.to != at);
@@ -335,12 +310,12 @@ impl Mesh {
 
     fn settle_epoch(&mut self, at: usize, is_answered: bool) {
         let replica = self.replica(at);
-        let last = replica.own_origin.as_ref().map(|origin| origin.epoch);
+        let last = replica.facts.last_epoch();
         let peers = (0..self.nodes.len()).filter(|peer| *peer != at).map(|peer| {
             if is_answered { PeerKnowledge::Knows(&self.replica(peer).clock) } else { PeerKnowledge::Silent }
         });
         let origin = settle(&replica.node, replica.boot, last, &replica.clock, peers);
-        self.change(at, |replica| replica.own_origin = Some(origin));
+        self.change(at, |replica| drop(replica.commit(vec![Change::OpenEpoch(origin)])));
         self.nodes[at].is_settled = true;
     }
 
@@ -349,12 +324,15 @@ impl Mesh {
         self.spent.losses += 1;
         let image = self.image.as_ref().filter(|(of, _)| *of == at).map(|(_, image)| Arc::clone(image));
         let state = image.unwrap_or_else(|| {
-            Arc::new(Replica { own_origin: None, ..Replica::new(NAMES[at], at as u64 + 1) })
+            let mut nothing = Replica::new(NAMES[at], at as u64 + 1);
+            nothing.own_origin = None;
+            nothing.facts.own_epoch = None;
+            Arc::new(nothing)
         });
         self.change(at, |replica| *replica = (*state).clone());
         self.restart(at);
         if self.bounds.loss == Loss::Noticed {
-            self.change(at, |replica| replica.own_origin = None);
+            self.change(at, |replica| replica.facts.own_epoch = None);
             self.nodes[at].rebootstrap = Some(BTreeMap::new());
         }
     }
@@ -402,7 +380,7 @@ impl Mesh {
         if let Some((made, digest)) = Arc::make_mut(&mut self.made).get_mut(dot) {
             *digest = Fingerprint::of(&(
                 (dot, made.op.sealed.op.hash, made.boot, &made.saw),
-                (made.is_refused, &made.at, made.at_most, made.is_second),
+                (made.is_refused, &made.at, made.at_most),
             ));
         }
     }
@@ -462,9 +440,10 @@ impl Hash for Mesh {
 /// What a replica is, as far as anything follows from it. Its ops and their index follow from its records.
 fn digest(replica: &Replica) -> (Fingerprint, Fingerprint) {
     let letters: Vec<_> = replica.dead_letters.iter().collect();
+    let last_epoch = (replica.facts.own_epoch, replica.facts.ended_in_order);
     (
         Fingerprint::of(&(&*replica.clock, &replica.records)),
-        Fingerprint::of(&(replica.boot, &replica.own_origin, replica.last_hlc, letters)),
+        Fingerprint::of(&(replica.boot, &replica.own_origin, last_epoch, replica.last_hlc, letters)),
     )
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use federation_core::decide::{Admission, Change};
 use federation_core::dot::Dot;
 use federation_core::dot_set::DotSet;
-use federation_core::epoch::{PeerKnowledge, settle};
+use federation_core::epoch::{LastEpoch, PeerKnowledge, settle};
 use federation_core::id::{BootId, LogPosition, StoreId};
 use federation_core::limits::{CLOCK_DRIFT_MAX, SIBLINGS_MAX};
 use federation_core::node_clock::NodeClock;
@@ -132,8 +132,9 @@ fn counterexample_04_a_lost_series_of_dots_goes_on_only_if_every_peer_confirms_i
     };
     let (own, same, more) = (of(&[1]), of(&[1]), of(&[2]));
     let check = |peers: &[PeerKnowledge<'_>], expect: u64| {
-        let settled = settle(&node, BootId(8), Some(BootId(7)), &own, peers.iter().copied());
-        assert_eq!(settled, origin("c", expect), "{peers:?}");
+        let settle = |last| settle(&node, BootId(8), last, &own, peers.iter().copied());
+        assert_eq!(settle(LastEpoch::Unbroken(BootId(7))), origin("c", expect), "{peers:?}");
+        assert_eq!(settle(LastEpoch::Interrupted(BootId(7))), origin("c", 8), "whatever they say: {peers:?}");
     };
     check(&[Knows(&same), Knows(&same)], 7);
     check(&[Knows(&same), Silent], 8);
@@ -184,8 +185,7 @@ fn counterexample_08_holes_are_not_filled_over_unseen_versions() {
     assert!(!mesh.made[&c2].op.op.context.contains(&a1), "a version that the writer of C2 never saw");
     mesh.send(&c2, A).unwrap();
     mesh.send(&c2, B).unwrap();
-    let nothing = mesh.wiped(C);
-    mesh.come_back_with(C, nothing);
+    mesh.come_back_wiped(C);
     assert!(!mesh.replicas[C].clock.contains(&c1), "C1 is lost with the disk");
     for replica in &mesh.replicas {
         assert_eq!(replica.live(&key("r")), BTreeSet::from([a1.clone(), c2.clone()]), "{}", replica.node);
@@ -285,12 +285,11 @@ fn counterexample_13_an_old_disk_that_returns_brings_its_ops_along() {
     let mut mesh = three();
     let a1 = mesh.write(A, &key("r"), put("1"), None);
     let old_disk = mesh.replicas[A].clone();
-    let nothing = mesh.wiped(A);
-    mesh.come_back_with(A, nothing);
+    mesh.come_back_wiped(A);
     let again = mesh.write(A, &key("r"), put("2"), None);
     assert_ne!(again, a1, "a new series");
     mesh.send(&again, B).unwrap();
-    mesh.come_back_with(A, old_disk);
+    mesh.come_back_with(A, old_disk, |_| true);
     mesh.converge();
     mesh.assert_converged();
     let both = BTreeSet::from([a1, again]);

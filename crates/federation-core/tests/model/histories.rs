@@ -6,32 +6,85 @@ use proptest::prelude::*;
 use federation_core::op::Body;
 use federation_core::time::DurationMs;
 
-use crate::mesh::{At, Mesh, Mood, Read};
+use crate::mesh::{At, End, Mesh, Mood, Read};
 use crate::replica::{Replica, key, put};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
-    Write { at: At, record: usize, is_delete: bool, reads: usize },
-    Read { at: At, record: usize },
-    Deliver { index: usize, again: bool },
-    Lose { index: usize },
-    Session { from: At, to: At },
-    BeginSession { from: At, to: At },
-    NextPage { index: usize },
-    BreakSession { index: usize },
-    Mood { at: At, mood: Mood },
-    Tick { at: At, ms: u64 },
-    Restart { at: At, silent: At },
-    Backup { at: At },
-    RollBack { at: At },
-    Wipe { at: At },
+    Write {
+        at: At,
+        record: usize,
+        is_delete: bool,
+        reads: usize,
+    },
+    Read {
+        at: At,
+        record: usize,
+    },
+    Deliver {
+        index: usize,
+        again: bool,
+    },
+    Lose {
+        index: usize,
+    },
+    Session {
+        from: At,
+        to: At,
+    },
+    BeginSession {
+        from: At,
+        to: At,
+    },
+    NextPage {
+        index: usize,
+    },
+    BreakSession {
+        index: usize,
+    },
+    Mood {
+        at: At,
+        mood: Mood,
+    },
+    Tick {
+        at: At,
+        ms: u64,
+    },
+    Restart {
+        at: At,
+        end: End,
+        silent: At,
+    },
+    Hello {
+        from: At,
+        to: At,
+        is_answered: bool,
+    },
+    /// An image is taken of a running node's disk.
+    Image {
+        at: At,
+    },
+    /// An image is taken of a disk that was left in order.
+    ColdImage {
+        at: At,
+        silent: At,
+    },
+    RollBack {
+        at: At,
+        silent: At,
+    },
+    Wipe {
+        at: At,
+    },
 }
 
 /// What a history needs beyond its mesh: reads that clients keep, and old copies of disks.
 struct Run {
     mesh: Mesh,
     reads: Vec<(usize, Read)>,
-    backups: Vec<Option<Replica>>,
+    images: Vec<Option<Replica>>,
+    /// The node whose disk was lost last.
+    last_lost: Option<At>,
     /// Few records make many siblings, many make holes in clocks.
     records: usize,
 }
@@ -41,7 +94,8 @@ const RECORDS: [&str; 3] = ["r0", "r1", "r2"];
 impl Run {
     fn new(nodes: usize, records: usize) -> Self {
         let names = &["a", "b", "c", "d", "e"][..nodes];
-        Self { mesh: Mesh::new(names), reads: Vec::new(), backups: vec![None; nodes], records }
+        let (mesh, images) = (Mesh::new(names), vec![None; nodes]);
+        Self { mesh, reads: Vec::new(), images, last_lost: None, records }
     }
 
     fn step(&mut self, step: Step) {
@@ -78,27 +132,48 @@ impl Run {
                 let at = node(at);
                 mesh.replicas[at].now = mesh.replicas[at].now.saturating_add(DurationMs(ms));
             }
-            Step::Restart { at, silent } => {
-                let at = node(at);
-                mesh.restart(at, |peer| peer != silent);
+            Step::Restart { at, end, silent } => {
+                let (at, silent) = (node(at), silent % (2 * mesh.n()));
+                mesh.restart(at, end, |peer| peer != silent);
             }
-            Step::Backup { at } => {
+            Step::Hello { from, to, is_answered: true } => mesh.hello(node(from), node(to)),
+            Step::Hello { from, to, is_answered: false } => mesh.half_hello(node(from), node(to)),
+            Step::Image { at } => {
                 let at = node(at);
-                self.backups[at] = Some(mesh.replicas[at].clone());
+                self.images[at] = Some(mesh.replicas[at].clone());
             }
-            Step::RollBack { at } => {
-                let at = node(at);
-                if let Some(backup) = self.backups[at].clone() {
-                    mesh.come_back_with(at, backup);
+            Step::ColdImage { at, silent } => {
+                let (at, silent) = (node(at), silent % (2 * mesh.n()));
+                let mut image = mesh.replicas[at].clone();
+                image.close();
+                self.images[at] = Some(image);
+                mesh.restart(at, End::InOrder, |peer| peer != silent);
+            }
+            Step::RollBack { at, silent } => {
+                let (at, silent) = (node(at), silent % (2 * mesh.n()));
+                if let Some(image) = self.images[at].clone() {
+                    self.loses(at);
+                    self.mesh.come_back_with(at, image, |peer| peer != silent);
                 }
             }
             Step::Wipe { at } => {
                 let at = node(at);
-                let nothing = mesh.wiped(at);
-                mesh.come_back_with(at, nothing);
+                self.loses(at);
+                self.mesh.come_back_wiped(at);
             }
         }
         self.mesh.check();
+    }
+
+    /// A disk is about to be lost. One at a time: what the last one forgot, it has heard again from those that had not.
+    fn loses(&mut self, at: At) {
+        if self.last_lost.replace(at).is_some_and(|last| last != at) {
+            for from in 0..self.mesh.n() {
+                for to in 0..self.mesh.n() {
+                    self.mesh.hello(from, to);
+                }
+            }
+        }
     }
 
     fn end(mut self) {
@@ -130,7 +205,7 @@ fn rough_step() -> impl Strategy<Value = Step> {
         12 => quiet_step(),
         1 => (i(), mood).prop_map(|(at, mood)| Step::Mood { at, mood }),
         1 => (i(), ms).prop_map(|(at, ms)| Step::Tick { at, ms }),
-        1 => (i(), i()).prop_map(|(at, silent)| Step::Restart { at, silent }),
+        1 => restart(),
     ]
 }
 
@@ -138,10 +213,31 @@ fn ruinous_step() -> impl Strategy<Value = Step> {
     let i = || 0..64_usize;
     prop_oneof![
         20 => rough_step(),
-        1 => i().prop_map(|at| Step::Backup { at }),
-        1 => i().prop_map(|at| Step::RollBack { at }),
+        1 => i().prop_map(|at| Step::Image { at }),
+        1 => (i(), i()).prop_map(|(at, silent)| Step::ColdImage { at, silent }),
+        1 => (i(), i()).prop_map(|(at, silent)| Step::RollBack { at, silent }),
         1 => i().prop_map(|at| Step::Wipe { at }),
     ]
+}
+
+/// Disks that go back again and again while few ops reach anyone: who lost an op seldom hears of it.
+fn forgetful_step() -> impl Strategy<Value = Step> {
+    let i = || 0..64_usize;
+    prop_oneof![
+        6 => (i(), i()).prop_map(|(at, record)| Step::Write { at, record, is_delete: false, reads: 0 }),
+        1 => quiet_step(),
+        3 => restart(),
+        3 => (i(), i(), any::<bool>())
+            .prop_map(|(from, to, is_answered)| Step::Hello { from, to, is_answered }),
+        2 => i().prop_map(|at| Step::Image { at }),
+        2 => (i(), i()).prop_map(|(at, silent)| Step::ColdImage { at, silent }),
+        3 => (i(), i()).prop_map(|(at, silent)| Step::RollBack { at, silent }),
+    ]
+}
+
+fn restart() -> impl Strategy<Value = Step> {
+    let end = prop_oneof![Just(End::InOrder), Just(End::CutOff)];
+    (0..64_usize, end, 0..64_usize).prop_map(|(at, end, silent)| Step::Restart { at, end, silent })
 }
 
 fn run(nodes: usize, records: usize, steps: Vec<Step>) {
@@ -186,5 +282,13 @@ proptest! {
         steps in prop::collection::vec(ruinous_step(), 1..80),
     ) {
         run(nodes, records, steps);
+    }
+
+    #[test]
+    fn no_dot_is_given_twice_whatever_disk_comes_back(
+        nodes in 2..4_usize,
+        steps in prop::collection::vec(forgetful_step(), 1..60),
+    ) {
+        run(nodes, 1, steps);
     }
 }

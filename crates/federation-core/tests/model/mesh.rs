@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use federation_core::decide::{Admission, Received, WriteRefusal};
+use federation_core::decide::{Admission, Change, Received, WriteRefusal};
 use federation_core::dot::{Dot, Origin};
 use federation_core::epoch::{PeerKnowledge, settle};
-use federation_core::id::{BootId, NodeId, RecordKey};
+use federation_core::id::{BootId, NodeId, RecordKey, StoreId};
 use federation_core::op::Body;
-use federation_core::port::store::{SessionId, SessionStart};
+use federation_core::port::store::{Facts, PeerFact, SessionId, SessionStart};
+use federation_core::rejoin::{Standing, StoreClaim, judge};
 use federation_core::session::{SessionReceiver, SessionSender};
 use federation_core::time::WallMs;
 use federation_core::vector_clock::VectorClock;
@@ -28,6 +29,15 @@ pub(crate) struct Mesh {
     /// Which nodes refuse what.
     pub(crate) moods: Vec<Mood>,
     boots: u64,
+    /// How many re-bootstraps there were.
+    stores: u64,
+}
+
+/// How a boot ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    InOrder,
+    CutOff,
 }
 
 #[derive(Clone)]
@@ -99,6 +109,9 @@ impl Mesh {
         read: Option<&Read>,
     ) -> Result<Dot, WriteRefusal> {
         let saw = read.cloned().unwrap_or_else(|| self.read(at, key)).saw;
+        if self.replicas[at].own_origin.is_none() {
+            self.settle_epoch(at);
+        }
         let op = self.replicas[at].write(key, body, read.map(|r| r.token.clone()))?;
         let dot = op.op.dot.clone();
         for to in (0..self.n()).filter(|to| *to != at) {
@@ -240,47 +253,96 @@ impl Mesh {
         while self.step_session(self.sessions.len().wrapping_sub(1)) {}
     }
 
-    /// A node starts again with what its disk had. The epoch goes on only if all of `answering` says so.
-    pub(crate) fn restart(&mut self, at: At, answering: impl Fn(At) -> bool) {
+    /// A node starts again with what its disk had, and says hello to all of `answering`.
+    pub(crate) fn restart(&mut self, at: At, end: End, answering: impl Fn(At) -> bool) {
+        if end == End::InOrder {
+            self.replicas[at].close();
+        }
         self.boots += 1;
-        let boot = BootId(self.boots);
-        let replica = &self.replicas[at];
-        let last = replica.own_origin.as_ref().map(|o| o.epoch);
-        let peers = (0..self.n()).filter(|peer| *peer != at).map(|peer| {
-            if answering(peer) {
-                PeerKnowledge::Knows(&self.replicas[peer].clock)
-            } else {
-                PeerKnowledge::Silent
-            }
-        });
-        let origin = settle(&replica.node, boot, last, &replica.clock, peers);
-        let replica = &mut self.replicas[at];
-        replica.boot = boot;
-        replica.last_hlc = None;
-        replica.own_origin = Some(origin);
+        self.replicas[at].begin_boot(BootId(self.boots));
+        for peer in (0..self.n()).filter(|peer| *peer != at && answering(*peer)) {
+            self.hello(at, peer);
+        }
     }
 
-    /// A node comes back with an older state, or with none, and re-bootstraps from every peer before anything else.
-    pub(crate) fn come_back_with(&mut self, at: At, mut state: Replica) {
-        // The time goes on, and what is on the disk cannot know the boot that runs.
+    /// A node says hello, and is answered.
+    pub(crate) fn hello(&mut self, from: At, to: At) {
+        self.half_hello(from, to);
+        self.half_hello(to, from);
+    }
+
+    /// A node says hello, or answers it, and is heard: the hearer remembers it durably, or tells it that it must
+    /// re-bootstrap.
+    pub(crate) fn half_hello(&mut self, from: At, to: At) {
+        if from == to {
+            return;
+        }
+        let said = self.replicas[from].clone();
+        let hearer = &mut self.replicas[to];
+        let (store, boot, position) = (said.facts.store.unwrap(), said.boot, said.position);
+        let claim = StoreClaim { store, boots: &said.facts.boots, boot, position };
+        if let Standing::RolledBack(_) = judge(hearer.facts.peers.get(&said.node), &claim) {
+            self.rebootstrap(from);
+            return;
+        }
+        hearer.facts.peers.insert(said.node.clone(), PeerFact { store, boot, position });
+        hearer.position.0 += 1;
+        let here = (hearer.facts.store.unwrap(), hearer.boot);
+        if said.facts.peers.get(&hearer.node).is_some_and(|seen| (seen.store, seen.boot) == here) {
+            hearer.witnesses.insert(said.node, said.clock);
+        }
+    }
+
+    /// The origin of the first own op of a boot.
+    fn settle_epoch(&mut self, at: At) {
+        let replica = &self.replicas[at];
+        let peers = self.replicas.iter().filter(|peer| peer.node != replica.node).map(|peer| {
+            replica.witnesses.get(&peer.node).map_or(PeerKnowledge::Silent, PeerKnowledge::Knows)
+        });
+        let last = replica.facts.last_epoch();
+        let origin = settle(&replica.node, replica.boot, last, &replica.clock, peers);
+        self.replicas[at].commit(vec![Change::OpenEpoch(origin)]);
+    }
+
+    /// A node comes back with an older state, and says hello to all of `answering`: they may see it, or not.
+    pub(crate) fn come_back_with(&mut self, at: At, mut state: Replica, answering: impl Fn(At) -> bool) {
+        // The time goes on.
         state.now = self.replicas[at].now;
-        state.boot = self.replicas[at].boot;
-        // Its peers have seen it in boots, or at positions, that this state does not know: it is told so at hello,
-        // and the last epoch is not its own any more.
-        state.own_origin = None;
         self.replicas[at] = state;
-        for made in self.made.values_mut() {
-            made.acked_by.remove(&at);
+        self.restart(at, End::CutOff, answering);
+        self.note_what_is_left(at);
+    }
+
+    /// A node comes back with an empty disk.
+    pub(crate) fn come_back_wiped(&mut self, at: At) {
+        let now = self.replicas[at].now;
+        self.replicas[at] = Replica { now, ..self.wiped(at) };
+        self.boots += 1;
+        self.replicas[at].begin_boot(BootId(self.boots));
+        self.rebootstrap(at);
+        self.note_what_is_left(at);
+    }
+
+    /// A new store, all peers drained before anything else, and what is dead there dropped.
+    fn rebootstrap(&mut self, at: At) {
+        self.stores += 1;
+        self.replicas[at].begin_store(StoreId { created_ms: self.stores, random: 0 });
+        let peers: Vec<At> = (0..self.n()).filter(|peer| *peer != at).collect();
+        for peer in &peers {
+            self.hello(at, *peer);
         }
-        self.restart(at, |_| true);
-        for peer in (0..self.n()).filter(|peer| *peer != at) {
-            self.session(peer, at);
+        for peer in &peers {
+            self.session(*peer, at);
         }
-        for peer in (0..self.n()).filter(|peer| *peer != at) {
+        for peer in peers {
             let peer = self.replicas[peer].clone();
             self.replicas[at].drop_what_is_dead_at(&peer);
         }
+    }
+
+    fn note_what_is_left(&mut self, at: At) {
         for (dot, made) in &mut self.made {
+            made.acked_by.remove(&at);
             if self.replicas[at].clock.contains(dot) {
                 made.acked_by.insert(at);
             }
@@ -290,7 +352,10 @@ impl Mesh {
 
     pub(crate) fn wiped(&self, at: At) -> Replica {
         let node = self.replicas[at].node.clone();
-        Replica { own_origin: None, ..Replica::new(node.as_str(), 0) }
+        let mut nothing = Replica::new(node.as_str(), 0);
+        nothing.own_origin = None;
+        nothing.facts = Facts { boots: Vec::new(), ..Facts::default() };
+        nothing
     }
 
     /// All willing, all clocks right, dead letters sent again: everything is exchanged until nothing changes.

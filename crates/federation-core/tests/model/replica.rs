@@ -11,10 +11,13 @@ use federation_core::decide::{
 };
 use federation_core::dot::{Dot, Origin};
 use federation_core::hlc::Hlc;
-use federation_core::id::{AgentId, BootId, Kind, Namespace, NodeId, OpHash, RecordId, RecordKey};
+use federation_core::id::{
+    AgentId, BootId, Kind, LogPosition, Namespace, NodeId, OpHash, RecordId, RecordKey, StoreId,
+};
 use federation_core::node_clock::NodeClock;
 use federation_core::op::{Body, EncodedOp, Op, SealedOp};
 use federation_core::port::sealer::Sealer;
+use federation_core::port::store::{Boot, Facts};
 use federation_core::record::Record;
 use federation_core::time::WallMs;
 use federation_core::vector_clock::VectorClock;
@@ -28,8 +31,16 @@ pub(crate) struct Replica {
     pub(crate) records: BTreeMap<RecordKey, Record>,
     /// The ops that are live, as they came.
     pub(crate) ops: BTreeMap<Dot, Received>,
+    /// The epoch that was settled in this boot.
     pub(crate) own_origin: Option<Origin>,
     pub(crate) last_hlc: Option<Hlc>,
+    /// What is remembered durably: the store, the boots, the last epoch, the peers.
+    pub(crate) facts: Facts,
+    pub(crate) position: LogPosition,
+    /// Whether the last that was written is that the boot ended in order.
+    pub(crate) is_closed: bool,
+    /// Peers that have said, in this boot, that they remember it; with the clock that each told.
+    pub(crate) witnesses: BTreeMap<NodeId, NodeClock>,
     /// Ops that a peer refused for good, with their contexts.
     pub(crate) dead_letters: BTreeMap<NodeId, BTreeMap<Dot, VectorClock>>,
 }
@@ -38,6 +49,13 @@ impl Replica {
     pub(crate) fn new(node: &str, boot: u64) -> Self {
         let node = NodeId::new(node).unwrap();
         let origin = Origin { node: node.clone(), epoch: BootId(boot) };
+        let facts = Facts {
+            store: Some(StoreId { created_ms: 0, random: boot }),
+            boots: vec![Boot { id: BootId(boot), ended_at: None }],
+            own_epoch: Some(BootId(boot)),
+            ended_in_order: true,
+            ..Facts::default()
+        };
         Self {
             node,
             boot: BootId(boot),
@@ -47,6 +65,10 @@ impl Replica {
             ops: BTreeMap::new(),
             own_origin: Some(origin),
             last_hlc: None,
+            facts,
+            position: LogPosition(0),
+            is_closed: false,
+            witnesses: BTreeMap::new(),
             dead_letters: BTreeMap::new(),
         }
     }
@@ -89,6 +111,35 @@ impl Replica {
         self.commit(vec![Change::Complete(claimed)]);
     }
 
+    /// The boot ends in order: the last that is written of it says so.
+    pub(crate) fn close(&mut self) {
+        self.position.0 += 1;
+        self.is_closed = true;
+    }
+
+    /// Another boot begins on this disk, whose last boot was closed or cut off.
+    pub(crate) fn begin_boot(&mut self, boot: BootId) {
+        for last in self.facts.boots.iter_mut().filter(|last| last.ended_at.is_none()) {
+            last.ended_at = Some(self.position);
+        }
+        self.facts.boots.push(Boot { id: boot, ended_at: None });
+        self.facts.ended_in_order &= std::mem::take(&mut self.is_closed);
+        self.position.0 += 1;
+        self.boot = boot;
+        self.last_hlc = None;
+        self.own_origin = None;
+        self.witnesses.clear();
+    }
+
+    /// A new life of the disk: what it has lost, others may name.
+    pub(crate) fn begin_store(&mut self, store: StoreId) {
+        self.facts.store = Some(store);
+        self.facts.own_epoch = None;
+        self.own_origin = None;
+        self.position.0 += 1;
+        self.witnesses.clear();
+    }
+
     /// What this replica would name as dead to one that re-bootstraps.
     pub(crate) fn is_dead(&self, key: &RecordKey, dot: &Dot) -> bool {
         let record = self.record(key);
@@ -108,6 +159,8 @@ impl Replica {
 
     /// Decides a group, executes its plan as a store would, and checks that the plan says all of it.
     pub(crate) fn commit(&mut self, group: Vec<Change>) -> GroupPlan {
+        assert!(!self.is_closed, "nothing is written behind an end in order");
+        self.position.0 += 1;
         let count = group.len();
         let Ok(plan) = decide(&*self, &ToySealer, self.now, group);
         assert_eq!(plan.decisions.len(), count, "one decision for each change");
@@ -129,6 +182,9 @@ impl Replica {
         self.last_hlc = plan.last_hlc;
         if let Some(origin) = &plan.opened {
             self.own_origin = Some(origin.clone());
+            if self.facts.own_epoch.replace(origin.epoch) != Some(origin.epoch) {
+                self.facts.ended_in_order = true;
+            }
         }
         for (key, record) in &plan.records {
             self.records.insert(key.clone(), record.clone());

@@ -231,14 +231,29 @@ impl Running {
         self.node.shutdown(self.grace).await;
         self.transport.shutdown().await;
         drop((self.api, self.node, self.transport));
-        if let Some(store) = Arc::into_inner(self.store) {
+        if let Some(store) = sole_owner(self.store, self.grace).await {
             store.close().map_err(ServeError::Close)?;
         } else {
             // Whoever still has it closes it by dropping it; a request that was cut, for instance.
-            warn!("the store is still in use and closes with the process");
+            warn!(
+                "the store is still in use and closes with the process, or is found cut off at the next start"
+            );
         }
         info!("stopped");
         Ok(())
+    }
+}
+
+/// The store, once nobody else has it: a callback of its last commit may for a moment.
+async fn sole_owner(mut store: Arc<Store>, patience: Duration) -> Option<Store> {
+    let deadline = Instant::now() + patience;
+    loop {
+        store = match Arc::try_unwrap(store) {
+            Ok(store) => return Some(store),
+            Err(_) if Instant::now() >= deadline => return None,
+            Err(shared) => shared,
+        };
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -265,7 +280,7 @@ fn open_store(
     let (store, report) = StoreHandle::open(data_dir, setup, &mut progress, failed)?;
     bar.finish_and_clear();
     info!(
-        store = %report.store, is_new = report.is_new, recovered_to = report.recovered_to,
+        store = %report.store, is_new = report.is_new, ended_in_order = report.ended_in_order, recovered_to = report.recovered_to,
         torn_bytes = report.torn_bytes, replayed_ops = report.replayed_ops, rebuilt = ?report.rebuilt,
         "the store is open"
     );

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use crate::support::{WITHIN, expect, federationd_in, mesh, program, stderr, stdout, url};
+use crate::support::{WITHIN, expect, federationd_in, field, mesh, program, stderr, stdout, url};
 
 #[tokio::test]
 async fn a_node_stops_in_order_and_goes_on_with_what_it_had() {
@@ -37,6 +37,31 @@ async fn a_node_stops_in_order_and_goes_on_with_what_it_had() {
     expect(&mesh.client().get(&format!("{memories}/m")).await.unwrap(), 200);
     let log = std::fs::read_to_string(mesh.node(0).unwrap().dir().join("log")).unwrap();
     assert!(log.contains("serving"), "{log}");
+}
+
+#[tokio::test]
+async fn own_ops_keep_their_epoch_over_an_end_in_order_and_not_over_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut mesh = mesh(dir.path(), 3, &[]).await;
+    let client = mesh.client().clone();
+    let url = url(&mesh, 0);
+    let mut epochs = Vec::new();
+    for id in ["begun", "after-sigterm", "after-kill"] {
+        let memory = json!({ "id": id, "namespace": "n", "title": "t", "content": "c" });
+        let created = expect(&client.post(&format!("{url}/api/v1/memories"), &memory).await.unwrap(), 201);
+        let dot = field(&created, "/dot").as_str().unwrap();
+        epochs.push(dot.split('/').nth(1).unwrap().to_owned());
+        if id == "begun" {
+            assert!(mesh.terminate(0, WITHIN).await.unwrap().success());
+        } else {
+            mesh.kill(0).await.unwrap();
+        }
+        mesh.start(0).unwrap();
+        mesh.ready(0, WITHIN).await.unwrap();
+    }
+    assert_eq!(epochs[0], epochs[1], "all peers were there, and know of nothing that the node has lost");
+    assert_ne!(epochs[1], epochs[2], "nobody can tell what a disk has lost that was left without order");
+    mesh.stop_all(WITHIN).await.unwrap();
 }
 
 #[tokio::test]

@@ -261,6 +261,7 @@ async fn learn(
             state.clock.join(clock);
             state.clock_is_whole = true;
         }
+        state.remembers = hello.remembers;
         state.verdict = verdict;
         state.rebootstrapping = hello.rebootstrapping;
         let ended = hello.boots.iter().filter(|boot| boot.ended_at.is_some());

@@ -66,6 +66,7 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
             reserve_bytes: setup.options.reserve_bytes,
         };
         let log = scan.into_log(recovered.end, geometry);
+        let ended_in_order = caught.state.memory.is_closed;
         let mut engine = Self {
             shared: Arc::new(shared(caught.index, &log, &caught.state)),
             log,
@@ -78,6 +79,7 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
             options: setup.options,
             builder: GroupBuilder::new(),
             health: Health::Writable,
+            is_closed: false,
             last_session: 0,
             has_ghosts: false,
             indexed_to: recovered.end,
@@ -92,6 +94,7 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
         let report = OpenReport {
             store: engine.state.memory.facts.store.unwrap_or(StoreId { created_ms: 0, random: 0 }),
             is_new,
+            ended_in_order,
             recovered_to: recovered.end,
             torn_bytes: recovered.torn_bytes,
             replayed_ops: caught.replayed_ops,

@@ -73,6 +73,9 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
 
     /// Commits `requests` with one sync, or with none if nothing is to be written.
     fn commit(&mut self, requests: Vec<Request>) -> Result<Vec<Outcome>, StoreError> {
+        if self.is_closed {
+            return Err(StoreError::Closed);
+        }
         if self.health == Health::Poisoned {
             return Err(StoreError::ReadOnly);
         }

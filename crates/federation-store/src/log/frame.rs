@@ -35,10 +35,12 @@ pub(crate) enum RecordKind {
     RebootstrapDrained = 14,
     /// The re-bootstrap is done.
     RebootstrapDone = 15,
+    /// The boot ended in order: nothing of it follows.
+    Closed = 16,
 }
 
 impl RecordKind {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Op,
         Self::Store,
         Self::Boot,
@@ -54,6 +56,7 @@ impl RecordKind {
         Self::RebootstrapBegun,
         Self::RebootstrapDrained,
         Self::RebootstrapDone,
+        Self::Closed,
     ];
 
     fn of(number: u8) -> Option<Self> {

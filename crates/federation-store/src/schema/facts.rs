@@ -31,6 +31,8 @@ pub(crate) enum LogFact {
         /// Where the one before it ended.
         previous_end: LogPosition,
     },
+    /// The boot ended in order: nothing of it follows.
+    Closed,
     /// Own ops carry this epoch.
     Epoch(BootId),
     /// What the port was asked to remember.
@@ -44,6 +46,8 @@ pub(crate) struct Memory {
     pub(crate) facts: Arc<Facts>,
     /// The node that the directory belongs to.
     pub(crate) node: Option<NodeId>,
+    /// Whether the last thing that the log says is that a boot ended in order.
+    pub(crate) is_closed: bool,
 }
 
 impl LogFact {
@@ -56,6 +60,7 @@ impl LogFact {
             Self::Boot { boot, previous_end } => {
                 (RecordKind::Boot, codec::encode(&(Wire(*boot), Wire(*previous_end))))
             }
+            Self::Closed => (RecordKind::Closed, Vec::new()),
             Self::Epoch(epoch) => (RecordKind::Epoch, codec::encode(&Wire(*epoch))),
             Self::Remember(fact) => match fact {
                 Fact::Peer(peer, known) => (RecordKind::Peer, codec::encode(&(Wire(peer), Wire(known)))),
@@ -95,7 +100,8 @@ impl LogFact {
                 decode(WHAT, content).map(|Wire(peer)| Self::Remember(Fact::RebootstrapDrained(peer)))
             }
             RecordKind::RebootstrapDone if content.is_empty() => Ok(Self::Remember(Fact::RebootstrapDone)),
-            RecordKind::RebootstrapDone => Err(SchemaError::Key { what: WHAT }),
+            RecordKind::Closed if content.is_empty() => Ok(Self::Closed),
+            RecordKind::RebootstrapDone | RecordKind::Closed => Err(SchemaError::Key { what: WHAT }),
             RecordKind::Op
             | RecordKind::Clock
             | RecordKind::Drop
@@ -113,6 +119,9 @@ impl Memory {
     /// Boots beyond [`BOOTS_MAX`] go, oldest first. A re-bootstrap ends the innocence of a new mesh: what the
     /// node then takes in comes from stores that may have collected.
     pub(crate) fn learn(&mut self, fact: LogFact, batch: &mut Batch) {
+        if !matches!(fact, LogFact::Boot { .. } | LogFact::Closed) {
+            self.goes_on(batch);
+        }
         let facts = Arc::make_mut(&mut self.facts);
         match fact {
             LogFact::Store { store, node, new_mesh } => {
@@ -131,10 +140,18 @@ impl Memory {
                 facts.boots.push(Boot { id: boot, ended_at: None });
                 let surplus = facts.boots.len().saturating_sub(BOOTS_MAX);
                 facts.boots.drain(..surplus);
+                facts.ended_in_order &= std::mem::take(&mut self.is_closed);
                 batch.put(key(BOOTS), codec::encode(&Wire(&facts.boots)));
+                self.write_ending(batch);
+            }
+            LogFact::Closed => {
+                self.is_closed = true;
+                self.write_ending(batch);
             }
             LogFact::Epoch(epoch) => {
                 facts.own_epoch = Some(epoch);
+                facts.ended_in_order = true;
+                self.write_ending(batch);
                 batch.put(key(EPOCH), codec::encode(&Wire(epoch)));
             }
             LogFact::Remember(Fact::Peer(peer, known)) => {
@@ -166,6 +183,13 @@ impl Memory {
                 facts.rebootstrap = None;
                 self.write_rebootstrap(batch);
             }
+        }
+    }
+
+    /// Something else than a boot follows what the log said last: if that was an end, it was none.
+    pub(crate) fn goes_on(&mut self, batch: &mut Batch) {
+        if std::mem::take(&mut self.is_closed) {
+            self.write_ending(batch);
         }
     }
 
@@ -201,6 +225,7 @@ impl Memory {
                 (facts.store, facts.pristine) = (Some(store), pristine);
             }
             BOOTS => facts.boots = decode(WHAT, value).map(|Wire(boots)| boots)?,
+            ENDING => (facts.ended_in_order, self.is_closed) = decode(WHAT, value)?,
             EPOCH => facts.own_epoch = Some(decode(WHAT, value).map(|Wire(epoch)| epoch)?),
             REBOOTSTRAP => {
                 let Wire(drained): Wire<Option<Vec<NodeId>>> = decode(WHAT, value)?;
@@ -225,6 +250,10 @@ impl Memory {
         if let Some(store) = self.facts.store {
             batch.put(key(STORE), codec::encode(&(Wire(store), self.facts.pristine)));
         }
+    }
+
+    fn write_ending(&self, batch: &mut Batch) {
+        batch.put(key(ENDING), codec::encode(&(self.facts.ended_in_order, self.is_closed)));
     }
 
     fn write_rebootstrap(&self, batch: &mut Batch) {
@@ -260,6 +289,49 @@ const NODE: u8 = b'n';
 const STORE: u8 = b's';
 const BOOTS: u8 = b'b';
 const EPOCH: u8 = b'e';
+const ENDING: u8 = b'c';
 const REBOOTSTRAP: u8 = b'r';
 const PEER: u8 = b'p';
 const LETTER: u8 = b'l';
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOOT: LogFact = LogFact::Boot { boot: BootId(2), previous_end: LogPosition(0) };
+
+    /// What a boot after these facts finds, from the facts themselves and from the keys that they left.
+    fn ended_in_order(facts: Vec<LogFact>) -> bool {
+        let mut batch = Batch::new();
+        let mut memory = Memory::default();
+        for fact in facts {
+            memory.learn(fact, &mut batch);
+        }
+        let mut again = Memory::default();
+        for (key, value) in batch.into_changes() {
+            if let Some(value) = value {
+                again.read(&key, &value).unwrap();
+            }
+        }
+        assert_eq!(again, memory);
+        let found = [memory, again].map(|mut memory| {
+            memory.learn(BOOT, &mut Batch::new());
+            memory.facts.ended_in_order
+        });
+        assert_eq!(found[0], found[1]);
+        found[0]
+    }
+
+    #[test]
+    fn a_boot_ended_in_order_if_nothing_follows_its_end() {
+        let epoch = || LogFact::Epoch(BootId(1));
+        assert!(ended_in_order(vec![epoch(), LogFact::Closed]));
+        assert!(!ended_in_order(vec![epoch()]));
+        assert!(!ended_in_order(vec![LogFact::Closed, epoch()]));
+        let done = LogFact::Remember(Fact::RebootstrapDone);
+        assert!(!ended_in_order(vec![epoch(), LogFact::Closed, done]));
+        assert!(ended_in_order(vec![epoch(), LogFact::Closed, BOOT, LogFact::Closed]));
+        assert!(!ended_in_order(vec![epoch(), BOOT, LogFact::Closed]), "the one before did not");
+        assert!(ended_in_order(vec![epoch(), BOOT, epoch(), LogFact::Closed]), "but the epoch is newer");
+    }
+}

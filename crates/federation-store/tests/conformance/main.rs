@@ -8,6 +8,7 @@
     reason = "what a test does not expect ends it, in its own functions too"
 )]
 
+mod closing;
 mod crash;
 mod failed_sync;
 mod faults;

@@ -84,6 +84,44 @@ fn a_directory_in_use_is_refused() {
     open(dir.path(), small()).close().unwrap();
 }
 
+#[test]
+fn a_store_that_is_dropped_by_its_own_callback_ends_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(dir.path(), small()));
+    let last = Arc::clone(&store);
+    let (release, released) = sync_channel::<()>(1);
+    let done = Box::new(move |_| {
+        released.recv_timeout(DEADLINE).unwrap();
+        drop(last);
+    });
+    store.submit(vec![open_epoch(), Request::Change(put(1, "x"))], done).unwrap();
+    drop(store);
+    release.send(()).unwrap();
+    let deadline = std::time::Instant::now() + DEADLINE;
+    let report = loop {
+        let failed = Box::new(|who| panic!("{who} panicked"));
+        match RealStore::open(dir.path(), setup(small(), false), &mut |_, _| {}, failed) {
+            Ok((_, report)) => break report,
+            Err(OpenError::Lock(_)) if std::time::Instant::now() < deadline => std::thread::yield_now(),
+            Err(error) => panic!("{error:?}"),
+        }
+    };
+    assert!(report.ended_in_order);
+}
+
+#[test]
+fn closing_is_an_end_in_order_on_real_files_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), small());
+    submit(&store, vec![open_epoch(), Request::Change(put(1, "x"))]).recv_timeout(DEADLINE).unwrap().unwrap();
+    store.close().unwrap();
+    let (running, report) = engine(dir.path());
+    assert!(report.ended_in_order && running.snapshot().facts.ended_in_order);
+    drop(running);
+    let (running, report) = engine(dir.path());
+    assert!(!report.ended_in_order && !running.snapshot().facts.ended_in_order);
+}
+
 fn open(path: &Path, options: Options) -> RealStore {
     let failed = Box::new(|who| panic!("{who} panicked"));
     RealStore::open(path, setup(options, false), &mut |_, _| {}, failed).unwrap().0

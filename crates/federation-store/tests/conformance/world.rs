@@ -142,7 +142,7 @@ pub(crate) fn begin_session<D: Disk, O: IndexOpener>(engine: &mut Engine<D, O>, 
 pub(crate) struct Seen {
     pub(crate) clock: NodeClock,
     pub(crate) records: BTreeMap<RecordKey, RecordRead>,
-    /// Without boots, which every opening changes.
+    /// Without boots and how they ended, which every opening changes.
     pub(crate) facts: Facts,
     pub(crate) hash: StateHash,
 }
@@ -155,6 +155,7 @@ pub(crate) fn see<D: Disk, O: IndexOpener>(
     let snapshot = engine.snapshot();
     let mut facts = (*snapshot.facts).clone();
     facts.boots.clear();
+    facts.ended_in_order = false;
     facts.store = None;
     let records = keys.into_iter().map(|key| (key.clone(), reads.record(&key).unwrap())).collect();
     Seen { clock: snapshot.clock.clone(), records, facts, hash: reads.state_hash().unwrap() }

@@ -23,7 +23,6 @@ impl Mesh {
             ("new epoch", origins.any(|origin| origin.epoch.0 > first_boots)),
             ("re-bootstrap", !are_whole),
             ("whole again", self.spent.losses > 0 && are_whole),
-            ("a dot given twice", self.made().any(|(_, made)| made.is_second)),
         ];
         shown.into_iter().filter(|(_, is)| *is).map(|(what, _)| what).collect()
     }
