@@ -18,12 +18,8 @@ pub struct History {
     pub nodes: usize,
     /// Calls of clients, in the order of their answers.
     pub calls: Vec<Call>,
-    /// Every op that was ever committed at its origin; of two with one dot, the later.
+    /// Every op that was ever committed at its origin.
     pub ops: BTreeMap<DotText, OpFact>,
-    /// Dots that an origin gave again after its disk had gone back to before an op that nobody else had heard of:
-    /// what was told of these dots may be about that op.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub reused: BTreeSet<DotText>,
     /// For some acknowledged writes, which disks held them at the moment of the answer.
     pub durable: Vec<DurableSample>,
     /// How the nodes became equal, each time that all faults had ended.

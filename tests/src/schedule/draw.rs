@@ -268,7 +268,15 @@ impl Hand {
                     self.comes_back(node);
                 } else {
                     self.images.push(node);
+                    // Of a node that runs, or of one that has ended in order.
+                    let is_cold = self.draw(0..3) == 0;
+                    if is_cold {
+                        self.fault(Fault::Stop { node });
+                    }
                     self.fault(Fault::KeepImage { node });
+                    if is_cold {
+                        self.fault(Fault::Start { node });
+                    }
                 }
             }
             FaultClass::DiskFull => {

@@ -37,8 +37,6 @@ struct Inner {
     /// What the writer of each call has seen, where its token says so.
     tokens: BTreeMap<AgentId, BTreeSet<Dot>>,
     incidents: Vec<String>,
-    /// Dots given a second time, of ops that nobody else had ever seen.
-    reused: BTreeSet<Dot>,
 }
 
 #[derive(Clone, Debug)]
@@ -51,8 +49,6 @@ struct Entry {
     /// Whether its origin has made it, to the knowledge of the harness.
     is_made: bool,
     fate: Fate,
-    /// Whether another node than its origin ever held it.
-    has_travelled: bool,
 }
 
 impl Books {
@@ -158,11 +154,6 @@ impl Books {
         self.lock().incidents.clone()
     }
 
-    /// Dots given twice by a disk that went back to before an op that nobody else had ever seen.
-    pub fn reused(&self) -> BTreeSet<DotText> {
-        self.lock().reused.iter().map(text).collect()
-    }
-
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -188,12 +179,8 @@ impl Inner {
     fn enter(&mut self, op: &Op, version: Version, knew: Option<BTreeSet<Dot>>) {
         let dot = version.dot.clone();
         let is_other = |known: &Entry| known.version.hash != version.hash;
-        if let Some(known) = self.ops.get(&dot).filter(|known| is_other(known)) {
-            if known.has_travelled || known.fate == Fate::Promised {
-                self.incidents.push(format!("{dot} names two ops"));
-            } else {
-                self.reused.insert(dot.clone());
-            }
+        if self.ops.get(&dot).is_some_and(is_other) {
+            self.incidents.push(format!("{dot} names two ops"));
             self.ops.remove(&dot);
         }
         let content = match &op.body {
@@ -208,7 +195,6 @@ impl Inner {
             knew: BTreeSet::new(),
             is_made: false,
             fate: Fate::Durable,
-            has_travelled: false,
         });
         if let Some(knew) = knew
             && !entry.is_made
@@ -220,7 +206,6 @@ impl Inner {
     /// An op is durable at a node: there it is live, or one is that had seen it.
     fn arrive(&mut self, node: usize, dot: &Dot, key: &RecordKey) {
         let Some(op) = self.ops.get_mut(dot) else { return };
-        op.has_travelled |= dot.origin.node.as_str() != format!("n{node}");
         let knew = op.knew.clone();
         let held = self.held.entry(node).or_default();
         let is_new = held.dots.insert(dot.clone());

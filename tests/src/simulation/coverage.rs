@@ -12,7 +12,7 @@ pub struct Coverage {
 }
 
 /// What a campaign that ran long enough must have reached, each at least once: else it has shown nothing of it.
-pub const TO_REACH: [&str; 25] = [
+pub const TO_REACH: [&str; 26] = [
     "writes acknowledged",
     "writes not promised",
     "writes refused",
@@ -28,6 +28,7 @@ pub const TO_REACH: [&str; 25] = [
     "indexes rebuilt",
     "disks that failed",
     "disks that were full",
+    "ends in order",
     "fresh epochs",
     "epochs continued",
     "re-bootstraps ended",

@@ -146,7 +146,6 @@ impl World {
         self.mesh.coverage.add("records with siblings at a check", siblings);
         self.history.finals = finals;
         self.history.ops = self.mesh.books.facts();
-        self.history.reused = self.mesh.books.reused();
     }
 
     fn lost_disks_ever(&self) -> BTreeSet<usize> {

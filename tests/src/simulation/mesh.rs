@@ -359,7 +359,11 @@ impl Mesh {
         let Some(running) = self.take_running(i) else { return false };
         let Some(member) = self.nodes.get_mut(i) else { return false };
         self.network.detach(&member.id);
+        let store = running.store.clone();
         running.end().await;
+        // A store whose disk has failed does not end in order.
+        let is_in_order = store.close().is_ok();
+        self.coverage.add("ends in order", u64::from(is_in_order));
         member.disk = member.disk.restarted();
         member.indexes.survive(Survival::Everything);
         self.disks.set(i, &member.disk);

@@ -170,9 +170,6 @@ impl World {
         self.calls.shutdown().await;
         self.beside.shutdown().await;
         self.mesh.shutdown().await;
-        self.mesh
-            .coverage
-            .add("dots used twice, of ops that nobody had seen", self.mesh.books.reused().len() as u64);
         for (what, count) in self.mesh.network.counts().named() {
             self.mesh.coverage.add(what, count);
         }
