@@ -9,6 +9,7 @@
 
 mod capture;
 mod counts;
+mod forgery;
 mod line;
 mod weather;
 
@@ -144,6 +145,11 @@ impl Network {
     /// That many of a hundred answers are lost: the request was handled.
     pub fn drop_answers(&self, percent: u32) {
         self.lock().weather.chances.lost_answers = percent;
+    }
+
+    /// That many of a hundred answers are changed on their way by somebody who has no key of their sender.
+    pub fn forge_answers(&self, percent: u32) {
+        self.lock().weather.chances.forged_answers = percent;
     }
 
     /// That many of a hundred requests come a second time, up to two seconds after the first, like from a box on the

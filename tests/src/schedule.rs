@@ -140,6 +140,11 @@ pub enum Fault {
         /// Of a hundred.
         percent: u32,
     },
+    /// Answers are changed on their way by somebody who has no key of their sender.
+    ForgedAnswers {
+        /// Of a hundred.
+        percent: u32,
+    },
     /// Frames take up to this long each way.
     Delay {
         /// Milliseconds.
@@ -274,6 +279,8 @@ pub enum FaultClass {
     PacketLoss,
     /// [`Fault::DropRandomAcks`].
     DropRandomAcks,
+    /// [`Fault::ForgedAnswers`].
+    ForgedAnswers,
     /// [`Fault::Delay`].
     Delay,
     /// [`Fault::SlowLink`].
@@ -317,6 +324,7 @@ impl Fault {
             Self::FlappingLink { .. } => FaultClass::FlappingLink,
             Self::PacketLoss { .. } => FaultClass::PacketLoss,
             Self::DropRandomAcks { .. } => FaultClass::DropRandomAcks,
+            Self::ForgedAnswers { .. } => FaultClass::ForgedAnswers,
             Self::Delay { .. } => FaultClass::Delay,
             Self::SlowLink { .. } => FaultClass::SlowLink,
             Self::Reorder { .. } => FaultClass::Reorder,
@@ -342,7 +350,7 @@ impl Fault {
 
 impl FaultClass {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Partition,
         Self::PartitionOneWay,
         Self::PartitionMinority,
@@ -350,6 +358,7 @@ impl FaultClass {
         Self::FlappingLink,
         Self::PacketLoss,
         Self::DropRandomAcks,
+        Self::ForgedAnswers,
         Self::Delay,
         Self::SlowLink,
         Self::Reorder,
@@ -377,6 +386,7 @@ impl FaultClass {
             Self::FlappingLink => "flapping_link",
             Self::PacketLoss => "packet_loss",
             Self::DropRandomAcks => "drop_random_acks",
+            Self::ForgedAnswers => "forged_answers",
             Self::Delay => "delay",
             Self::SlowLink => "slow_link",
             Self::Reorder => "reorder",

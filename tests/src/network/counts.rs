@@ -28,6 +28,8 @@ counts! {
     requests_lost,
     /// Answers that were lost: the request was handled.
     answers_lost,
+    /// Answers that were changed on their way, and signed by nobody who may.
+    answers_forged,
     /// Frames that waited at a cut until it was mended.
     held,
     /// Frames that waited at a cut until nobody waited for them any more.

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::capture::{CapturedFrame, Taken};
+use super::forgery::forged;
 use super::{Attached, Network};
 
 /// How long a connection attempt into a cut takes to fail: as the HTTP transport gives up.
@@ -181,7 +182,10 @@ impl Connection for Wire {
                 let Ok(answer) = answer.await else { return std::future::pending().await };
                 line.respond().await;
                 match answer.frames {
-                    Some(frames) => Ok(Frames::new(Travelling { frames, line: Arc::clone(&line) })),
+                    Some(frames) => {
+                        let is_forged = line.network.forges_answer();
+                        Ok(Frames::new(Travelling { frames, line: Arc::clone(&line), is_forged }))
+                    }
                     None => Err(TransportError::Refused { status: answer.status }),
                 }
             };
@@ -313,6 +317,11 @@ impl Network {
         is_lost
     }
 
+    fn forges_answer(&self) -> bool {
+        let weather = &mut self.lock().weather;
+        weather.happens(weather.chances.forged_answers)
+    }
+
     /// After how long the request comes again, if it does.
     fn draw_duplicate(&self) -> Option<Duration> {
         let weather = &mut self.lock().weather;
@@ -324,17 +333,27 @@ impl Network {
 struct Travelling {
     frames: Frames,
     line: Arc<Line>,
+    is_forged: bool,
 }
 
 impl FrameSource for Travelling {
     fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, TransportError>>> {
         Box::pin(async move {
-            let Self { frames, line } = self;
+            let Self { frames, line, is_forged } = self;
             let arrival = async {
                 let frame = frames.next().await;
                 line.network.awake(&line.to).await;
                 line.network.pass(&line.to, &line.from).await;
-                frame
+                if !*is_forged {
+                    return frame;
+                }
+                frame.map(|frame| {
+                    frame.map(|frame| {
+                        let forged = forged(&frame);
+                        line.network.count(|counts| counts.answers_forged += u64::from(forged.is_some()));
+                        forged.unwrap_or(frame)
+                    })
+                })
             };
             tokio::select! {
                 biased;

@@ -30,6 +30,7 @@ pub(super) struct Weather {
 pub(super) struct Chances {
     pub(super) lost_requests: u32,
     pub(super) lost_answers: u32,
+    pub(super) forged_answers: u32,
     pub(super) duplicates: u32,
     pub(super) overtaken: u32,
 }

@@ -186,6 +186,10 @@ impl Hand {
                 let percent = self.draw(1..40);
                 self.fault(Fault::DropRandomAcks { percent });
             }
+            FaultClass::ForgedAnswers => {
+                let percent = self.draw(1..30);
+                self.fault(Fault::ForgedAnswers { percent });
+            }
             FaultClass::Delay => {
                 let max_ms = self.draw(5..800);
                 self.fault(Fault::Delay { max_ms });

@@ -6,10 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use federation_core::decide::Condition;
 use federation_core::dot::Dot;
+use federation_core::hlc::Hlc;
 use federation_core::id::{AgentId, NodeId, RecordKey};
 use federation_core::op::{Body, Op};
 use federation_core::record::{Record, Version};
+use federation_core::time::WallMs;
 use federation_wire::api::DotText;
 
 use crate::history::{Fate, OpFact};
@@ -67,9 +70,11 @@ impl Books {
         self.lock().closed(&dots.into_iter().cloned().collect())
     }
 
-    /// A client's write is durable at its node.
-    pub fn made(&self, node: usize, op: &Op, version: Version) {
+    /// A client's write is durable at its node, which took it under this condition, at this time of its clock.
+    pub fn made(&self, node: usize, op: &Op, version: Version, condition: &Condition, now: WallMs) {
         let mut inner = self.lock();
+        let faults = inner.faults_of(node, op, condition, now);
+        inner.incidents.extend(faults);
         let knew = match inner.tokens.get(&op.author) {
             Some(seen) => seen.clone(),
             None => inner.seen_at(node, &op.key),
@@ -78,9 +83,13 @@ impl Books {
         inner.arrive(node, &op.dot, &op.key);
     }
 
-    /// An op came to a node, which holds it now, or something that replaced it.
-    pub fn admitted(&self, node: usize, op: &Op, version: Version) {
+    /// An op came to a node, which holds it now, or something that replaced it. `taken_at` by its clock; none if it
+    /// says that it had the op before.
+    pub fn admitted(&self, node: usize, op: &Op, version: Version, taken_at: Option<WallMs>) {
         let mut inner = self.lock();
+        if let Some(now) = taken_at.filter(|now| op.hlc.is_ahead_of(*now)) {
+            inner.incidents.push(format!("n{node} took {} of {}, its clock says {}", op.dot, op.hlc, now.0));
+        }
         inner.enter(op, version, None);
         inner.arrive(node, &op.dot, &op.key);
     }
@@ -173,6 +182,27 @@ impl Inner {
     fn seen_at(&self, node: usize, key: &RecordKey) -> BTreeSet<Dot> {
         let live = self.held.get(&node).and_then(|held| held.live.get(key));
         live.map(|live| self.closed(live)).unwrap_or_default()
+    }
+
+    /// What is wrong with an op by what its node held at that moment.
+    fn faults_of(&self, node: usize, op: &Op, condition: &Condition, now: WallMs) -> Vec<String> {
+        let mut faults = Vec::new();
+        let live = self.held.get(&node).and_then(|held| held.live.get(&op.key)).into_iter().flatten();
+        let live: Vec<_> = live.filter_map(|dot| self.ops.get(dot)).collect();
+        if let Some(there) = live.iter().find(|there| there.content.is_some())
+            && *condition == Condition::Absent
+        {
+            faults.push(format!("{} was to be new, and n{node} had {}", op.dot, there.version.dot));
+        }
+        let covered = live.iter().filter(|there| op.context.contains(&there.version.dot));
+        let newest = covered.map(|there| there.version.hlc).max();
+        if newest.is_some_and(|newest| op.hlc <= newest && !newest.next().is_ahead_of(now)) {
+            faults.push(format!("{} of {} replaces what is later", op.dot, op.hlc));
+        }
+        if op.hlc.is_ahead_of(now) || op.hlc < Hlc::at(now) {
+            faults.push(format!("{} is of {}, made at {}", op.dot, op.hlc, now.0));
+        }
+        faults
     }
 
     /// `knew` is known of an op that its origin has just made.

@@ -12,7 +12,7 @@ pub struct Coverage {
 }
 
 /// What a campaign that ran long enough must have reached, each at least once: else it has shown nothing of it.
-pub const TO_REACH: [&str; 26] = [
+pub const TO_REACH: [&str; 27] = [
     "writes acknowledged",
     "writes not promised",
     "writes refused",
@@ -39,6 +39,7 @@ pub const TO_REACH: [&str; 26] = [
     "sessions broken",
     "completions withheld",
     "intrusions refused",
+    "answers_forged",
 ];
 
 /// What the design wants reached and no feature exists for yet.

@@ -86,6 +86,7 @@ impl World {
             },
             Fault::PacketLoss { percent } => network.drop_requests(*percent),
             Fault::DropRandomAcks { percent } => network.drop_answers(*percent),
+            Fault::ForgedAnswers { percent } => network.forge_answers(*percent),
             Fault::Delay { max_ms } => network.set_delay_max(Duration::from_millis(*max_ms)),
             Fault::SlowLink { from, to, more_ms } => match self.pair(*from, *to) {
                 Some((from, to)) => network.slow_link(&from, &to, Duration::from_millis(*more_ms)),

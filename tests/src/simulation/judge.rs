@@ -2,11 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
+use federation_core::decide::{Condition, Mutation};
 use federation_core::dot::Dot;
+use federation_core::id::AgentId;
 use federation_core::limits::CLOCK_DRIFT_MAX;
+use federation_core::op::Body;
 use federation_core::port::store::StateHash;
+use federation_core::quorum::policy::WriteLevel;
 use federation_core::record::Record;
 use federation_net::node::Node;
 use federation_net::status::Readiness;
@@ -21,6 +26,10 @@ use crate::history::{FinalStates, Incident, Intrusion, IntrusionAnswer, Seen};
 
 /// Starts of a node whose disk fails, after which it is given up.
 const STARTS_MAX: usize = 10;
+/// Writes to a node that is well, of which one must be taken.
+const PROBES_MAX: usize = 4;
+/// How much longer it may take where one node hears of another by a third: its delay, and a session more.
+const RELAYED_WITHIN_MS: u64 = 5_000;
 /// How much longer than allowed a run waits for nodes to be equal, to tell late from never.
 const OVERTIME: Duration = Duration::from_secs(30);
 
@@ -35,6 +44,7 @@ impl World {
         }
         self.mend_disks();
         self.start_all();
+        self.settle_by_relay().await;
         let settling = self.settle().await;
         self.mesh.trace.say(|| format!("{settling:?}"));
         if let Some(ms) = settling.equal_after_ms {
@@ -67,6 +77,63 @@ impl World {
         self.rolled_back.clear();
         self.writes_since_heal = 0;
         findings
+    }
+
+    /// With one link still cut, what one end has reaches the other by a third node. Not where a disk was lost: that
+    /// node is to hear of all the others.
+    async fn settle_by_relay(&mut self) {
+        let nodes = self.mesh.len();
+        let turn = usize::try_from(self.seed % 1_024).unwrap_or(0) + self.history.settlings.len();
+        if nodes < 3 || !self.lost_disks.is_empty() || turn % 2 == 1 {
+            return;
+        }
+        let (a, b) = (self.mesh.id(turn % nodes), self.mesh.id((turn + 1) % nodes));
+        self.mesh.network.cut_both(&a, &b);
+        let mut settling = self.settle().await;
+        settling.allowance_ms += RELAYED_WITHIN_MS;
+        self.mesh.trace.say(|| format!("without {a} to {b}: {settling:?}"));
+        self.history.settlings.push(settling);
+        self.mesh.network.mend(&a, &b);
+    }
+
+    /// A mesh that is well takes what it is asked to take: every node a new record, and every node holds it.
+    pub(super) async fn use_it(&mut self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for i in 0..self.mesh.len() {
+            let mut refused = None;
+            // A disk that was to fail may do so only now.
+            for _ in 0..PROBES_MAX {
+                self.restart_poisoned().await;
+                let Some(node) = self.mesh.node(i).cloned() else { break };
+                refused = node.write(self.probe(i), Some(WriteLevel::All)).await.err();
+                if refused.is_none() {
+                    break;
+                }
+                // A connection that is dead may be found out by this write.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            if let Some(error) = refused {
+                let seen =
+                    format!("n{i} does not take a new record, although all is well: {error}: {error:?}");
+                findings.push(Finding { claim: "G9".to_owned(), seen });
+            }
+        }
+        self.writes_since_heal += self.mesh.len() as u64;
+        findings.extend(self.heal().await);
+        findings
+    }
+
+    fn probe(&self, i: usize) -> Mutation {
+        let text = format!("probe{i}");
+        let key = super::world::key(&text);
+        self.mesh.books.expect(&key);
+        Mutation {
+            key,
+            author: AgentId::new(&text).expect("a valid id"),
+            body: Body::Put { payload: Arc::from(text.as_bytes()), embedding: None, archived: false },
+            condition: Condition::None,
+            token: None,
+        }
     }
 
     /// Waits until all nodes serve and hold the same.

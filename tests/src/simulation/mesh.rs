@@ -266,7 +266,7 @@ impl Mesh {
         });
         let store = InlineStore::new(engine, Stepping::Manual);
         let (stop, stepper) = (CancellationToken::new(), TaskTracker::new());
-        let observed = Observed::new(store.clone(), books, trace, i);
+        let observed = Observed::new(store.clone(), books, trace, i, member.wall.clone());
         let committer = Committer {
             store: store.clone(),
             submitted: observed.submitted(),

@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use federation_core::decide::{Admission, Change};
+use federation_core::decide::{Admission, Change, Condition};
 use federation_core::id::{Kind, RecordId, RecordKey};
 use federation_core::op::Op;
+use federation_core::port::clock::WallClock;
 use federation_core::port::store::{
     Committed, Done, ListPage, ListQuery, Outcome, RecordRead, ReplicaStore, Request, SessionPage,
     SessionQuery, Snapshot, StateHash, StoreError,
 };
 use federation_core::record::Version;
+use federation_core::time::WallMs;
 use tokio::sync::Notify;
 
+use super::SimulatedWall;
 use super::books::Books;
 use super::mesh::Store;
 use super::trace::Trace;
@@ -22,20 +25,21 @@ pub struct Observed {
     books: Books,
     trace: Trace,
     node: usize,
+    wall: SimulatedWall,
     submitted: Arc<Notify>,
 }
 
 /// What a request would make durable.
 enum Watched {
-    Write,
+    Write(Condition),
     Admit(Box<(Op, Version)>),
     Other,
 }
 
 impl Observed {
     /// Watches the store of a node.
-    pub fn new(store: Store, books: Books, trace: Trace, node: usize) -> Self {
-        Self { store, books, trace, node, submitted: Arc::default() }
+    pub fn new(store: Store, books: Books, trace: Trace, node: usize, wall: SimulatedWall) -> Self {
+        Self { store, books, trace, node, wall, submitted: Arc::default() }
     }
 
     /// Told whenever something waits for a commit.
@@ -53,7 +57,7 @@ impl ReplicaStore for Observed {
         let watched: Vec<_> = batch
             .iter()
             .map(|request| match request {
-                Request::Change(Change::Write(_)) => Watched::Write,
+                Request::Change(Change::Write(mutation)) => Watched::Write(mutation.condition.clone()),
                 Request::Change(Change::Admit(received)) => {
                     let version = Version::of(&received.op, received.sealed.op.hash);
                     Watched::Admit(Box::new((received.op.clone(), version)))
@@ -62,10 +66,11 @@ impl ReplicaStore for Observed {
             })
             .collect();
         let (books, trace, node) = (self.books.clone(), self.trace.clone(), self.node);
+        let wall = self.wall.clone();
         let answer: Done<Result<Committed, StoreError>> = Box::new(move |result| {
             if let Ok(committed) = &result {
                 for (watched, outcome) in watched.into_iter().zip(&committed.outcomes) {
-                    observe(&books, &trace, node, watched, outcome);
+                    observe(&books, &trace, node, watched, outcome, wall.now());
                 }
             }
             done(result);
@@ -100,19 +105,20 @@ impl ReplicaStore for Observed {
     }
 }
 
-fn observe(books: &Books, trace: &Trace, node: usize, watched: Watched, outcome: &Outcome) {
+fn observe(books: &Books, trace: &Trace, node: usize, watched: Watched, outcome: &Outcome, now: WallMs) {
     match (watched, outcome) {
-        (Watched::Write, Outcome::Written(written)) => {
+        (Watched::Write(condition), Outcome::Written(written)) => {
             let version = Version::of(&written.op, written.sealed.op.hash);
             trace.say(|| format!("n{node} writes {} {} {}", version.dot, written.op.key, version.hash));
-            books.made(node, &written.op, version);
+            books.made(node, &written.op, version, &condition, now);
         }
         (Watched::Admit(admitted), Outcome::Admitted(admission)) => {
             let (op, version) = *admitted;
             trace.say(|| format!("n{node} admits {} {}: {admission:?}", version.dot, version.hash));
             match admission {
                 Admission::Applied { .. } | Admission::Duplicate { .. } | Admission::Superseded => {
-                    books.admitted(node, &op, version);
+                    let is_new = !matches!(admission, Admission::Duplicate { .. });
+                    books.admitted(node, &op, version, is_new.then_some(now));
                 }
                 Admission::ClockAhead | Admission::Equivocation { .. } => {}
             }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use federation_core::decide::{Condition, Mutation};
 use federation_core::dot::Dot;
-use federation_core::id::{AgentId, Kind, Namespace, RecordId, RecordKey};
+use federation_core::id::{AgentId, BootId, Kind, Namespace, RecordId, RecordKey};
 use federation_core::op::Body;
 use federation_core::port::store::StoreError;
 use federation_core::quorum::policy::WriteLevel;
 use federation_core::vector_clock::VectorClock;
 use federation_net::WriteReceipt;
 use federation_net::error::{ReadError, WriteError};
+use federation_net::status::Readiness;
 use federation_store::SimulatedDisk;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -26,8 +27,10 @@ use crate::checker::Guarantee;
 use crate::history::{Answer, Call, DurableSample, History, Request, Seen, Sharing};
 use crate::schedule::{FaultClass, Schedule, Step, Wanted, Write};
 
-/// How long the clients of open calls wait after the last step.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the clients of open calls wait after the last step: longer than any node may take that runs.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a write may take that is promised. It is told in whole milliseconds, rounded up.
+const PROMISED_WITHIN: Duration = Duration::from_millis(2_002);
 /// Of so many calls of a long run one looks at all disks when it is acknowledged.
 const LOOKS_AT_DISKS_EVERY: u64 = 60;
 
@@ -95,8 +98,8 @@ pub(super) struct World {
     pub(super) rolled_back: BTreeSet<usize>,
     looks_every: u64,
     started: Instant,
-    seed: u64,
-    open: BTreeMap<u64, Call>,
+    pub(super) seed: u64,
+    open: BTreeMap<u64, Open>,
     calls: JoinSet<Answered>,
     next_call: u64,
     tokens: BTreeMap<u32, Token>,
@@ -109,12 +112,22 @@ struct Token {
     seen: BTreeSet<Dot>,
 }
 
+/// A write under way.
+struct Open {
+    call: Call,
+    /// The boot of its node when it began.
+    boot: BootId,
+    begun: Instant,
+}
+
 /// A write's answer, and what was on the disks at that moment if it was looked at.
 struct Answered {
     call: u64,
     keep: Option<u32>,
     result: Option<Result<WriteReceipt, WriteError>>,
     at: Instant,
+    /// Its node had not caught up when it came.
+    was_behind: bool,
     disks: Option<BTreeMap<usize, SimulatedDisk>>,
 }
 
@@ -163,7 +176,11 @@ impl World {
             self.take_answers();
         }
         self.await_answers().await;
-        self.heal().await
+        let mut findings = self.heal().await;
+        if findings.is_empty() {
+            findings = self.use_it().await;
+        }
+        findings
     }
 
     async fn end(mut self, findings: Vec<Finding>) -> Outcome {
@@ -218,7 +235,8 @@ impl World {
             condition: if write.what == Wanted::Create { Condition::Absent } else { Condition::None },
             token: token.map(|token| token.clock.clone()),
         };
-        self.open.insert(number, call);
+        let boot = node.status().boot;
+        self.open.insert(number, Open { call, boot, begun: Instant::now() });
         self.writes_since_heal += 1;
         let level = write.level.map(WriteLevel::Count);
         let patience = write.patience_ms.map_or(Duration::from_mins(1), Duration::from_millis);
@@ -227,12 +245,13 @@ impl World {
         let looks = number % self.looks_every == self.looks_every / 2;
         let keep = write.keep;
         self.calls.spawn(async move {
+            let was_behind = matches!(node.readiness(), Readiness::CatchingUp { .. });
             let result = tokio::time::timeout(patience, node.write(mutation, level)).await.ok();
             let is_met = matches!(result, Some(Ok(_)));
             // A disk that was lost meanwhile need not hold what it held.
             let found = (looks && is_met).then(|| disks.after_power_cut());
             let disks = found.filter(|(_, lost)| *lost == losses).map(|(disks, _)| disks);
-            Answered { call: number, keep, result, at: Instant::now(), disks }
+            Answered { call: number, keep, result, at: Instant::now(), was_behind, disks }
         });
     }
 
@@ -249,20 +268,43 @@ impl World {
             self.answered(done.expect("a write does not panic"));
         }
         self.calls.shutdown().await;
-        for (_, call) in std::mem::take(&mut self.open) {
+        for (_, Open { call, boot, begun }) in std::mem::take(&mut self.open) {
             self.mesh.coverage.reach("writes without an answer");
             let end_us = self.now_us();
-            self.record(Call { answer: Answer::Cut, end_us, ..call });
+            let still_runs = self.mesh.node(call.node).is_some_and(|node| node.status().boot == boot);
+            let answer = if still_runs && begun.elapsed() >= PATIENCE {
+                Answer::Undocumented { status: 0, body: "nothing, by a node that ran on".to_owned() }
+            } else {
+                Answer::Cut
+            };
+            self.record(Call { answer, end_us, ..call });
         }
     }
 
     fn answered(&mut self, answered: Answered) {
-        let Some(call) = self.open.remove(&answered.call) else { return };
+        let Some(Open { call, begun, .. }) = self.open.remove(&answered.call) else { return };
+        let asked = call.level.unwrap_or(0).max(self.mesh.len() / 2 + 1);
+        let took = answered.at.duration_since(begun);
         let coverage = &mut self.mesh.coverage;
         let answer = match answered.result {
             None => {
                 coverage.reach("writes without an answer");
                 Answer::TimedOut
+            }
+            Some(Ok(receipt)) if receipt.needed != asked || receipt.got < asked => {
+                let body = format!("promised with {} of {}, asked for {asked}", receipt.got, receipt.needed);
+                Answer::Undocumented { status: 201, body }
+            }
+            Some(Ok(_) | Err(WriteError::QuorumNotMet(_))) if answered.was_behind => {
+                let body = "taken by a node that had not caught up".to_owned();
+                Answer::Undocumented { status: 201, body }
+            }
+            Some(Ok(_)) if took > PROMISED_WITHIN => {
+                Answer::Undocumented { status: 201, body: format!("promised after {took:?}") }
+            }
+            Some(Err(WriteError::QuorumNotMet(not_met))) if not_met.needed != asked => {
+                let body = format!("not promised with {} needed, asked for {asked}", not_met.needed);
+                Answer::Undocumented { status: 503, body }
             }
             Some(Ok(receipt)) => {
                 let dot = &receipt.written.op.dot;
@@ -399,7 +441,7 @@ fn refusal(error: &WriteError) -> (u16, &'static str) {
     }
 }
 
-fn key(name: &str) -> RecordKey {
+pub(super) fn key(name: &str) -> RecordKey {
     RecordKey {
         namespace: Namespace::new("sim").expect("a valid namespace"),
         kind: Kind::new("note").expect("a valid kind"),
