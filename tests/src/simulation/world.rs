@@ -277,7 +277,7 @@ impl World {
             } else {
                 Answer::Cut
             };
-            self.record(Call { answer, end_us, ..call });
+            self.record(Call { end_us, answer, ..call });
         }
     }
 
