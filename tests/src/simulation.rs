@@ -4,7 +4,9 @@
 pub mod attacker;
 pub mod books;
 pub mod campaign;
+mod committer;
 pub mod coverage;
+pub mod disks;
 mod faults;
 mod judge;
 pub mod kept;

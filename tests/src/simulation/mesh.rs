@@ -1,8 +1,8 @@
 //! The nodes of a simulation: started, crashed, restarted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use federation_core::dot::Dot;
@@ -24,14 +24,15 @@ use federation_wire::seal::GroupSealer;
 use federation_wire::v1::op::read_op;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::SimulatedWall;
 use super::books::{Books, Held};
+use super::committer::Committer;
 use super::coverage::Coverage;
+use super::disks::Disks;
 use super::observed::Observed;
 use super::trace::{Trace, Tracing};
 use crate::network::Network;
@@ -75,40 +76,6 @@ struct Member {
     running: Option<Running>,
     /// Times that its disk was lost.
     losses: u64,
-}
-
-/// The disks of a mesh, for whoever looks at them at the moment of an answer. Clones share them.
-#[derive(Clone, Default)]
-pub struct Disks {
-    inner: Arc<Mutex<DisksNow>>,
-}
-
-#[derive(Clone, Default)]
-struct DisksNow {
-    disks: BTreeMap<usize, SimulatedDisk>,
-    losses: u64,
-}
-
-impl Disks {
-    /// What a power cut would leave of each disk now, and how many were lost so far.
-    pub fn after_power_cut(&self) -> (BTreeMap<usize, SimulatedDisk>, u64) {
-        let now = self.inner.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let left = now.disks.into_iter().map(|(node, disk)| (node, disk.fork().reopened(Loss::All)));
-        (left.collect(), now.losses)
-    }
-
-    /// How many disks were lost so far.
-    pub fn losses(&self) -> u64 {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).losses
-    }
-
-    fn set(&self, node: usize, disk: &SimulatedDisk) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).disks.insert(node, disk.clone());
-    }
-
-    fn lose(&self) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).losses += 1;
-    }
 }
 
 struct Running {
@@ -492,36 +459,6 @@ impl Running {
         self.node.shutdown(Duration::ZERO).await;
         self.stepper.close();
         self.stepper.wait().await;
-    }
-}
-
-/// Commits a group at a time, like a disk that takes its time.
-struct Committer {
-    store: Store,
-    submitted: Arc<Notify>,
-    network: Network,
-    id: NodeId,
-    commit_ms: Arc<AtomicU64>,
-}
-
-impl Committer {
-    async fn run(self, stop: CancellationToken) {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => {}
-            () = self.commit() => {}
-        }
-    }
-
-    async fn commit(&self) {
-        loop {
-            self.submitted.notified().await;
-            while self.store.waiting() > 0 {
-                tokio::time::sleep(Duration::from_millis(self.commit_ms.load(Ordering::Relaxed))).await;
-                self.network.awake(&self.id).await;
-                self.store.step();
-            }
-        }
     }
 }
 
