@@ -464,5 +464,5 @@ async fn a_seed_is_one_history() {
     assert_ne!(first, history(8).await);
     let uncounted: Vec<_> =
         first.2.named().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect();
-    assert_eq!(uncounted, ["injected", "refused", "slowed", "unreachable"]);
+    assert_eq!(uncounted, ["answers_forged", "injected", "refused", "slowed", "unreachable"]);
 }
