@@ -101,6 +101,18 @@ impl Books {
         }
     }
 
+    /// What was promised so far, with its record.
+    pub fn promises(&self) -> Vec<(Dot, RecordKey)> {
+        let inner = self.lock();
+        let promised = inner.ops.iter().filter(|(_, op)| op.fate == Fate::Promised);
+        promised.map(|(dot, op)| (dot.clone(), op.key.clone())).collect()
+    }
+
+    /// Something is wrong.
+    pub fn incident(&self, what: String) {
+        self.lock().incidents.push(what);
+    }
+
     /// A node was started on what its disk holds: ops that became durable in a commit that nobody was told of are
     /// learned now.
     pub fn found(&self, node: usize, id: &NodeId, key: &RecordKey, record: &Record, ops: &[Op]) {

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::Finding;
 use super::coverage::Coverage;
@@ -14,6 +15,8 @@ use crate::schedule::{Drawing, FaultClass, Schedule, draw};
 const NODES_MIN: usize = 3;
 /// Fewest calls of clients of a run that counts.
 const CALLS_MIN: usize = 200;
+/// How long a seed may take, which takes a second.
+const SEED_WALL_TIME_MAX: Duration = Duration::from_mins(5);
 /// Fewest faults of a run that counts.
 const FAULTS_MIN: u64 = 3;
 
@@ -79,6 +82,7 @@ impl Plan {
         let next = AtomicU64::new(self.first);
         let has_failed = AtomicBool::new(false);
         let results = Mutex::new(Results::default());
+        let running = Running::default();
         std::thread::scope(|scope| {
             for _ in 0..self.threads.max(1) {
                 scope.spawn(|| {
@@ -89,7 +93,9 @@ impl Plan {
                         if seed >= self.first + self.seeds || is_over {
                             return;
                         }
+                        let begun = running.begin(seed);
                         let outcome = run_caught(&self.schedule(seed), &self.options);
+                        drop(begun);
                         let failed = outcome.as_ref().map_or(true, |outcome| !outcome.findings.is_empty());
                         has_failed.fetch_or(failed, Ordering::Relaxed);
                         results.lock().unwrap_or_else(PoisonError::into_inner).add(seed, outcome);
@@ -99,6 +105,47 @@ impl Plan {
             }
         });
         results.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The seeds that are under way. One that does not end would be waited for in silence: the process says which, and
+/// ends.
+#[derive(Clone, Default)]
+struct Running {
+    since: Arc<Mutex<BTreeMap<u64, Instant>>>,
+}
+
+/// A seed under way, until this is dropped.
+struct Begun(Running, u64);
+
+impl Running {
+    fn begin(&self, seed: u64) -> Begun {
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        if since.is_empty() {
+            let watched = self.clone();
+            std::thread::spawn(move || watched.watch());
+        }
+        since.insert(seed, Instant::now());
+        Begun(self.clone(), seed)
+    }
+
+    /// Looks until nothing is under way.
+    fn watch(&self) {
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+            let since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some((seed, _)) = since.iter().min_by_key(|(_, since)| **since) else { return };
+            if since.values().any(|since| since.elapsed() > SEED_WALL_TIME_MAX) {
+                eprintln!("seed {seed} has not ended after {SEED_WALL_TIME_MAX:?}: the simulation hangs");
+                std::process::exit(2);
+            }
+        }
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.0.since.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::SimulatedWall;
 use super::attacker::{Attacker, Strike};
 use super::mesh::Mesh;
-use super::world::World;
+use super::world::{ComingBack, World};
 use crate::history::IntrusionAnswer;
 use crate::network::Network;
 use crate::schedule::Fault;
@@ -139,7 +139,7 @@ impl World {
                 if may {
                     self.mesh.crash(*node).await;
                     self.mesh.wipe(*node);
-                    self.lost_disks.insert(*node);
+                    self.loses_disk(*node);
                 }
                 may
             }
@@ -148,7 +148,7 @@ impl World {
                 if may {
                     self.mesh.crash(*node).await;
                     self.mesh.roll_back(*node);
-                    self.lost_disks.insert(*node);
+                    self.loses_disk(*node);
                     self.rolled_back.insert(*node);
                 }
                 may
@@ -178,12 +178,10 @@ impl World {
             Fault::DiskFull { node, room_bytes } if self.is_node(*node) => {
                 let disk = self.mesh.disk(*node);
                 disk.set_capacity_bytes(Some(disk.used_bytes() + room_bytes));
-                self.mesh.coverage.reach("disks that were full");
                 true
             }
             Fault::DiskFails { node, after } if self.is_node(*node) => {
                 self.mesh.disk(*node).fail_after(*after);
-                self.mesh.coverage.reach("disks that failed");
                 true
             }
             Fault::SlowDisk { node, commit_ms } if self.is_node(*node) => {
@@ -222,6 +220,13 @@ impl World {
             self.mesh.disk(i).set_capacity_bytes(None);
         }
         self.mesh.quicken_disks();
+    }
+
+    fn loses_disk(&mut self, node: usize) {
+        self.lost_disks.insert(node);
+        // What is promised while another is coming back is not yet where this one will look.
+        let promised = if self.lost_disks.len() > 1 { Vec::new() } else { self.mesh.books.promises() };
+        self.coming_back.insert(node, ComingBack { promised, is_catching_up: false });
     }
 
     /// Whether a disk may be lost: the guarantees hold while fewer than W are.

@@ -75,6 +75,7 @@ impl World {
         }
         self.lost_disks.clear();
         self.rolled_back.clear();
+        self.coming_back.clear();
         self.writes_since_heal = 0;
         findings
     }
@@ -250,7 +251,7 @@ fn claims_nothing_it_lacks(mesh: &Mesh) -> Vec<Finding> {
     findings
 }
 
-fn holds(record: &Record, dot: &Dot) -> bool {
+pub(super) fn holds(record: &Record, dot: &Dot) -> bool {
     record.version(dot).is_some() || record.covers(dot)
 }
 
@@ -270,9 +271,10 @@ async fn incidents(mesh: &Mesh, lost_disks: &BTreeSet<usize>) -> Vec<Incident> {
         if let Ok(task) = tokio::time::timeout(Duration::ZERO, node.failed()).await {
             out.push(Incident { node: Some(i), what: format!("the task {task:?} panicked") });
         }
-        let is_expected = |what: &str| {
-            !lost_disks.is_empty()
-                && matches!(what, "peer_must_rebootstrap" | "must_rebootstrap" | "new_mesh_void")
+        let is_expected = |what: &str| match what {
+            "must_rebootstrap" | "new_mesh_void" => lost_disks.contains(&i),
+            "peer_must_rebootstrap" => !lost_disks.is_empty(),
+            _ => false,
         };
         for what in node.metrics().alarms.into_keys().filter(|what| !is_expected(what)) {
             out.push(Incident { node: Some(i), what: format!("alarm {what}") });

@@ -8,11 +8,12 @@ use federation_core::decide::{Condition, Mutation};
 use federation_core::dot::Dot;
 use federation_core::id::{AgentId, BootId, Kind, Namespace, RecordId, RecordKey};
 use federation_core::op::Body;
-use federation_core::port::store::StoreError;
+use federation_core::port::store::{Health, StoreError};
 use federation_core::quorum::policy::WriteLevel;
 use federation_core::vector_clock::VectorClock;
 use federation_net::WriteReceipt;
 use federation_net::error::{ReadError, WriteError};
+use federation_net::node::Node;
 use federation_net::status::Readiness;
 use federation_store::SimulatedDisk;
 use tokio::task::JoinSet;
@@ -96,6 +97,8 @@ pub(super) struct World {
     pub(super) disks_to_lose: usize,
     /// Nodes whose disks went back, and that do not know it yet.
     pub(super) rolled_back: BTreeSet<usize>,
+    /// Nodes that have lost their disks, and what was promised by then: none serves before it has that.
+    pub(super) coming_back: BTreeMap<usize, ComingBack>,
     looks_every: u64,
     started: Instant,
     pub(super) seed: u64,
@@ -103,6 +106,14 @@ pub(super) struct World {
     calls: JoinSet<Answered>,
     next_call: u64,
     tokens: BTreeMap<u32, Token>,
+}
+
+/// A node on its way back from the loss of its disk.
+pub(super) struct ComingBack {
+    /// What was promised when the disk was lost.
+    pub(super) promised: Vec<(Dot, RecordKey)>,
+    /// Whether it has known of its loss yet.
+    pub(super) is_catching_up: bool,
 }
 
 /// What a client has seen of a record.
@@ -149,6 +160,7 @@ impl World {
             claims: options.claims.clone(),
             disks_to_lose: schedule.disks_to_lose.unwrap_or(schedule.nodes / 2),
             rolled_back: BTreeSet::new(),
+            coming_back: BTreeMap::new(),
             looks_every: LOOKS_AT_DISKS_EVERY.min(1 + schedule.steps.len() as u64 / 4),
             started: Instant::now(),
             seed: schedule.seed,
@@ -174,6 +186,7 @@ impl World {
                 }
             }
             self.take_answers();
+            self.watch_those_who_come_back();
         }
         self.await_answers().await;
         let mut findings = self.heal().await;
@@ -197,6 +210,27 @@ impl World {
             calls: self.history.calls.len(),
             history: self.history,
             trace: self.mesh.trace,
+        }
+    }
+
+    /// A node that lost its disk serves only once it has all that was promised before.
+    fn watch_those_who_come_back(&mut self) {
+        for (i, coming) in &mut self.coming_back {
+            match self.mesh.node(*i).map(Node::readiness) {
+                Some(Readiness::CatchingUp { .. }) => coming.is_catching_up = true,
+                Some(Readiness::Ready) if coming.is_catching_up => {
+                    coming.is_catching_up = false;
+                    self.mesh.coverage.reach("nodes looked at as they serve again");
+                    let Some(store) = self.mesh.store(*i) else { continue };
+                    for (dot, key) in &coming.promised {
+                        let Ok(read) = store.reads().record(key) else { continue };
+                        if !judge::holds(&read.record, dot) {
+                            self.mesh.books.incident(format!("n{i} serves again and lacks {dot} of {key}"));
+                        }
+                    }
+                }
+                _ => {}
+            }
         }
     }
 
@@ -337,6 +371,9 @@ impl World {
             }
             Some(Err(error)) => {
                 coverage.reach("writes refused");
+                let is_full = matches!(error, WriteError::Store(StoreError::DiskFull))
+                    || matches!(error, WriteError::NotServing(Readiness::Store(Health::DiskFull)));
+                coverage.add("writes refused by a full disk", u64::from(is_full));
                 let (status, slug) = refusal(&error);
                 Answer::Refused { status, slug: slug.to_owned() }
             }
