@@ -271,10 +271,10 @@ async fn incidents(mesh: &Mesh, lost_disks: &BTreeSet<usize>) -> Vec<Incident> {
         if let Ok(task) = tokio::time::timeout(Duration::ZERO, node.failed()).await {
             out.push(Incident { node: Some(i), what: format!("the task {task:?} panicked") });
         }
-        let is_expected = |what: &str| match what {
-            "must_rebootstrap" | "new_mesh_void" => lost_disks.contains(&i),
-            "peer_must_rebootstrap" => !lost_disks.is_empty(),
-            _ => false,
+        // Not of those nodes alone: who was away while another came back from a lost disk is unknown to it.
+        let is_expected = |what: &str| {
+            !lost_disks.is_empty()
+                && matches!(what, "peer_must_rebootstrap" | "must_rebootstrap" | "new_mesh_void")
         };
         for what in node.metrics().alarms.into_keys().filter(|what| !is_expected(what)) {
             out.push(Incident { node: Some(i), what: format!("alarm {what}") });
