@@ -284,7 +284,7 @@ impl Hand {
                 }
             }
             FaultClass::DiskFull => {
-                let room_bytes = self.draw(0..200_000);
+                let room_bytes = self.draw(0..30_000);
                 self.fault(Fault::DiskFull { node, room_bytes });
             }
             FaultClass::DiskFails => {

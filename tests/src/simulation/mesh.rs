@@ -38,7 +38,7 @@ use super::trace::{Trace, Tracing};
 use crate::network::Network;
 
 /// Bytes of a segment: small, so that a run crosses many.
-const SEGMENT_BYTES: u64 = 64 * 1024;
+const SEGMENT_BYTES: u64 = 16 * 1024;
 /// How long a group commit takes, in milliseconds, unless a disk is slow.
 const COMMIT_MS: u64 = 1;
 
