@@ -208,7 +208,7 @@ impl Inner {
         }
         let covered = live.iter().filter(|there| op.context.contains(&there.version.dot));
         let newest = covered.map(|there| there.version.hlc).max();
-        if newest.is_some_and(|newest| op.hlc <= newest && !newest.next().is_ahead_of(now)) {
+        if newest.is_some_and(|newest| op.hlc <= newest && !newest.next().is_ahead_of(op.hlc.wall())) {
             faults.push(format!("{} of {} replaces what is later", op.dot, op.hlc));
         }
         if op.hlc.is_ahead_of(now) || op.hlc < Hlc::at(now) {
