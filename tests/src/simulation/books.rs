@@ -40,6 +40,8 @@ struct Inner {
     /// What the writer of each call has seen, where its token says so.
     tokens: BTreeMap<AgentId, BTreeSet<Dot>>,
     incidents: Vec<String>,
+    /// The latest time of an own op, by node.
+    latest: BTreeMap<usize, Hlc>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +77,8 @@ impl Books {
         let mut inner = self.lock();
         let faults = inner.faults_of(node, op, condition, now);
         inner.incidents.extend(faults);
+        let latest = inner.latest.entry(node).or_insert(op.hlc);
+        *latest = op.hlc.max(*latest);
         let knew = match inner.tokens.get(&op.author) {
             Some(seen) => seen.clone(),
             None => inner.seen_at(node, &op.key),
@@ -208,7 +212,10 @@ impl Inner {
         }
         let covered = live.iter().filter(|there| op.context.contains(&there.version.dot));
         let newest = covered.map(|there| there.version.hlc).max();
-        if newest.is_some_and(|newest| op.hlc <= newest && !newest.next().is_ahead_of(op.hlc.wall())) {
+        // A clock that has fallen far behind what its node made or covers is not followed by the op's time.
+        let at_least = newest.max(self.latest.get(&node).copied());
+        let is_near = at_least.is_some_and(|at_least| !at_least.next().is_ahead_of(op.hlc.wall()));
+        if newest.is_some_and(|newest| op.hlc <= newest) && is_near {
             faults.push(format!("{} of {} replaces what is later", op.dot, op.hlc));
         }
         if op.hlc.is_ahead_of(now) || op.hlc < Hlc::at(now) {
