@@ -20,6 +20,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use federation_core::decide::{Condition, Mutation};
+use federation_core::id::{AgentId, Kind, Namespace, RecordId, RecordKey};
+use federation_core::op::Body;
 use federation_core::port::clock::WallClock;
 use federation_core::time::WallMs;
 use tokio::time::Instant;
@@ -76,4 +79,30 @@ impl WallClock for SimulatedWall {
 /// Lets simulated time pass: a step of a schedule, not a wait for something to happen.
 pub async fn pass(span: Duration) {
     tokio::time::sleep(span).await;
+}
+
+/// Runs a history on simulated time, in a runtime of its own.
+pub fn simulate<T>(history: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime").block_on(history)
+}
+
+/// A record of this name.
+pub fn key(name: &str) -> RecordKey {
+    RecordKey {
+        namespace: Namespace::new("sim").expect("a valid namespace"),
+        kind: Kind::new("note").expect("a valid kind"),
+        id: RecordId::new(name).expect("a valid id"),
+    }
+}
+
+/// A write of that record, whatever is there.
+pub fn put(name: &str) -> Mutation {
+    Mutation {
+        key: key(name),
+        author: AgentId::new("client").expect("a valid id"),
+        body: Body::Put { payload: b"text"[..].into(), embedding: None, archived: false },
+        condition: Condition::None,
+        token: None,
+    }
 }

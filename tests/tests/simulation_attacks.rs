@@ -6,38 +6,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use federation_core::decide::{Condition, Mutation};
-use federation_core::id::{AgentId, Kind, Namespace, RecordId, RecordKey};
 use federation_core::node_clock::NodeClock;
-use federation_core::op::Body;
 use federation_core::port::store::StateHash;
 use federation_core::quorum::policy::WriteLevel;
 use federation_tests::history::{Intrusion, IntrusionAnswer};
 use federation_tests::simulation::attacker::{Attacker, Strike};
 use federation_tests::simulation::mesh::Mesh;
-use federation_tests::simulation::pass;
+use federation_tests::simulation::{pass, put, simulate};
 
 const NODES: usize = 3;
-
-fn simulate(history: impl Future<Output = ()>) {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(history);
-}
-
-fn put(id: &str) -> Mutation {
-    Mutation {
-        key: RecordKey {
-            namespace: Namespace::new("sim").unwrap(),
-            kind: Kind::new("note").unwrap(),
-            id: RecordId::new(id).unwrap(),
-        },
-        author: AgentId::new("client").unwrap(),
-        body: Body::Put { payload: b"text"[..].into(), embedding: None, archived: false },
-        condition: Condition::None,
-        token: None,
-    }
-}
 
 async fn write_everywhere(mesh: &Mesh, round: &str) {
     for i in 0..NODES {

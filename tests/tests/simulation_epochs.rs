@@ -4,23 +4,14 @@
 
 use std::time::Duration;
 
-use federation_core::decide::{Condition, Mutation};
 use federation_core::dot::Dot;
-use federation_core::id::{AgentId, Kind, Namespace, RecordId, RecordKey};
-use federation_core::op::Body;
 use federation_core::quorum::policy::WriteLevel;
 use federation_net::error::WriteError;
 use federation_tests::simulation::mesh::Mesh;
-use federation_tests::simulation::pass;
+use federation_tests::simulation::{pass, put, simulate};
 
 /// The node under test.
 const A: usize = 0;
-
-fn simulate(history: impl Future<Output = ()>) {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(history);
-}
 
 /// A mesh of two in which the node under test has written, and every hello that is said from now on is one of a start.
 async fn mesh() -> (Mesh, Dot) {
@@ -37,20 +28,6 @@ async fn mesh() -> (Mesh, Dot) {
         .clone();
     pass(Duration::from_secs(5)).await;
     (mesh, first)
-}
-
-fn put(id: &str) -> Mutation {
-    Mutation {
-        key: RecordKey {
-            namespace: Namespace::new("sim").unwrap(),
-            kind: Kind::new("note").unwrap(),
-            id: RecordId::new(id).unwrap(),
-        },
-        author: AgentId::new("client").unwrap(),
-        body: Body::Put { payload: b"text"[..].into(), embedding: None, archived: false },
-        condition: Condition::None,
-        token: None,
-    }
 }
 
 /// The dot of a write, whether or not anyone else has it.

@@ -4,33 +4,10 @@
 
 use std::time::Duration;
 
-use federation_core::decide::{Condition, Mutation};
-use federation_core::id::{AgentId, Kind, Namespace, RecordId, RecordKey};
-use federation_core::op::Body;
 use federation_core::quorum::policy::WriteLevel;
 use federation_net::status::Readiness;
 use federation_tests::simulation::mesh::Mesh;
-use federation_tests::simulation::pass;
-
-fn simulate(history: impl Future<Output = ()>) {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(history);
-}
-
-fn put(id: &str) -> Mutation {
-    Mutation {
-        key: RecordKey {
-            namespace: Namespace::new("sim").unwrap(),
-            kind: Kind::new("note").unwrap(),
-            id: RecordId::new(id).unwrap(),
-        },
-        author: AgentId::new("client").unwrap(),
-        body: Body::Put { payload: b"text"[..].into(), embedding: None, archived: false },
-        condition: Condition::None,
-        token: None,
-    }
-}
+use federation_tests::simulation::{pass, put, simulate};
 
 async fn seconds(count: u64) {
     pass(Duration::from_secs(count)).await;

@@ -126,7 +126,7 @@ impl World {
 
     fn probe(&self, i: usize) -> Mutation {
         let text = format!("probe{i}");
-        let key = super::world::key(&text);
+        let key = super::key(&text);
         self.mesh.books.expect(&key);
         Mutation {
             key,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use federation_core::decide::{Condition, Mutation};
 use federation_core::dot::Dot;
-use federation_core::id::{AgentId, BootId, Kind, Namespace, RecordId, RecordKey};
+use federation_core::id::{AgentId, BootId, RecordKey};
 use federation_core::op::Body;
 use federation_core::port::store::{Health, StoreError};
 use federation_core::quorum::policy::WriteLevel;
@@ -23,7 +23,7 @@ use super::books::text;
 use super::coverage::Coverage;
 use super::mesh::Mesh;
 use super::trace::{Trace, Tracing};
-use super::{Finding, judge};
+use super::{Finding, judge, key, simulate};
 use crate::checker::Guarantee;
 use crate::history::{Answer, Call, DurableSample, History, Request, Seen, Sharing};
 use crate::schedule::{FaultClass, Schedule, Step, Wanted, Write};
@@ -69,12 +69,7 @@ impl Default for Options {
 
 /// Runs a schedule in a runtime of its own, on simulated time.
 pub fn run(schedule: &Schedule, options: &Options) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
+    simulate(async {
         let mut world = World::new(schedule, options);
         let findings = world.play(schedule).await;
         world.end(findings).await
@@ -475,13 +470,5 @@ fn refusal(error: &WriteError) -> (u16, &'static str) {
         WriteError::Busy { .. } => (429, "busy"),
         WriteError::InsufficientPeers { .. } => (503, "insufficient_peers"),
         WriteError::QuorumNotMet(_) => (503, "quorum_not_met"),
-    }
-}
-
-pub(super) fn key(name: &str) -> RecordKey {
-    RecordKey {
-        namespace: Namespace::new("sim").expect("a valid namespace"),
-        kind: Kind::new("note").expect("a valid kind"),
-        id: RecordId::new(name).expect("a valid id"),
     }
 }
