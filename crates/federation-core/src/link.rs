@@ -127,7 +127,7 @@ pub enum LinkPhase {
 pub struct Link {
     catchup_interval: Option<DurationMs>,
     phase: LinkPhase,
-    hello_under_way: bool,
+    hello: Option<HelloOn>,
     failed_attempts: u32,
     failed_pages: u32,
     lane: VecDeque<Arc<Written>>,
@@ -139,6 +139,15 @@ pub struct Link {
     relay_again: bool,
     timers: Timers,
     last_failed_at: Option<MonoMs>,
+}
+
+/// What a hello that is under way goes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HelloOn {
+    /// The connection that was up when it began: dead perhaps, without anyone having noticed.
+    Open,
+    /// A connection of its own.
+    Fresh,
 }
 
 /// The sessions with the peer, in both directions.
@@ -166,7 +175,7 @@ impl Link {
         Self {
             catchup_interval,
             phase: LinkPhase::Down,
-            hello_under_way: false,
+            hello: None,
             failed_attempts: 0,
             failed_pages: 0,
             lane: VecDeque::new(),
@@ -208,7 +217,7 @@ impl Link {
     /// When the next [`LinkEvent::Tick`] is due.
     pub fn wake_at(&self) -> Option<MonoMs> {
         let when_up = match self.phase {
-            LinkPhase::Up if !self.hello_under_way => {
+            LinkPhase::Up if self.hello.is_none() => {
                 [self.timers.catch_up, self.timers.relay, self.timers.session_retry]
             }
             _ => [None; 3],
@@ -283,8 +292,8 @@ impl Link {
             ),
             (self.in_flight.len() <= LIVE_PAGES_IN_FLIGHT_MAX, "pages under way are bounded"),
             (self.phase == LinkPhase::Up || self.in_flight.is_empty(), "pages are under way only when up"),
-            (self.phase != LinkPhase::Connecting || self.hello_under_way, "connecting means hello"),
-            (self.phase != LinkPhase::Down || !self.hello_under_way, "down means no hello"),
+            (self.phase != LinkPhase::Connecting || self.hello.is_some(), "connecting means hello"),
+            (self.phase != LinkPhase::Down || self.hello.is_none(), "down means no hello"),
             (
                 self.phase != LinkPhase::Down || self.lane.is_empty() || self.timers.attempt.is_some(),
                 "an op that waits while down has an attempt coming",
@@ -327,8 +336,9 @@ impl Link {
     }
 
     fn hello(&mut self, out: &mut Vec<LinkCommand>) {
-        if !self.hello_under_way {
-            self.hello_under_way = true;
+        if self.hello.is_none() {
+            let is_open = self.phase == LinkPhase::Up;
+            self.hello = Some(if is_open { HelloOn::Open } else { HelloOn::Fresh });
             out.push(LinkCommand::Hello);
         }
     }
@@ -341,7 +351,7 @@ impl Link {
         offers: bool,
         out: &mut Vec<LinkCommand>,
     ) {
-        self.hello_under_way = false;
+        self.hello = None;
         self.phase = LinkPhase::Up;
         self.failed_attempts = 0;
         self.timers.attempt = None;
@@ -360,8 +370,17 @@ impl Link {
         self.pump(out);
     }
 
+    /// A hello on a connection that was up says that this connection is of no more use, and nothing of the peer:
+    /// that takes a fresh one.
     fn hello_failed(&mut self, now: MonoMs, draw: u64, failure: PeerFailure, out: &mut Vec<LinkCommand>) {
-        self.hello_under_way = false;
+        match self.hello.take() {
+            Some(HelloOn::Open) => self.reconnect(out),
+            Some(HelloOn::Fresh) | None => self.down(now, draw, failure, out),
+        }
+    }
+
+    fn down(&mut self, now: MonoMs, draw: u64, failure: PeerFailure, out: &mut Vec<LinkCommand>) {
+        self.hello = None;
         self.failed_pages = 0;
         self.requeue_in_flight();
         self.phase = LinkPhase::Down;
@@ -393,14 +412,19 @@ impl Link {
         }
         self.failed_pages = self.failed_pages.saturating_add(1);
         if self.failed_pages > QUICK_RETRIES {
-            self.hello_failed(now, draw, failure, out);
+            self.down(now, draw, failure, out);
             return;
         }
+        self.reconnect(out);
+    }
+
+    /// Drops the connection and tries a fresh one: at once, or when the hello that is under way on the dropped one
+    /// has failed.
+    fn reconnect(&mut self, out: &mut Vec<LinkCommand>) {
         self.requeue_in_flight();
         self.sessions.push_wanted = true;
         out.push(LinkCommand::Disconnect);
         self.phase = LinkPhase::Connecting;
-        // A hello that was under way on the dropped connection fails by itself and counts for the new one.
         self.hello(out);
     }
 

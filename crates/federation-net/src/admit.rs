@@ -9,6 +9,7 @@ use federation_core::link::LinkEvent;
 use federation_core::op::{EncodedOp, SealedOp};
 use federation_core::planted::{Defect, is_planted};
 use federation_core::port::store::{Committed, Outcome, Request, StoreError};
+use federation_core::quorum::ack_tracker::Refusal;
 use federation_core::session::SessionReceiver;
 use federation_core::vector_clock::VectorClock;
 use federation_wire::keys::PublicKey;
@@ -31,6 +32,11 @@ pub(crate) struct AdmittedPage {
 }
 
 impl AdmittedPage {
+    /// Whether an op was refused for now: it is not here yet, and will be.
+    pub(crate) fn defers(&self) -> bool {
+        self.acks.iter().any(|ack| matches!(ack.outcome.status(), Err(Refusal::ForNow(_))))
+    }
+
     /// Tells the session that the page belongs to what of it may not be claimed. A page with an op that could not
     /// be read counts as not handled: nobody knows what would have to be left out.
     pub(crate) fn account_in(&self, receiver: &mut SessionReceiver, page: u64) {

@@ -50,7 +50,8 @@ pub struct NetCounters {
     pub admitted: BTreeMap<&'static str, u64>,
     /// Requests refused before their body was read, by slug.
     pub refused_frames: BTreeMap<&'static str, u64>,
-    /// Sessions ended, by direction and result: `push_complete`, `push_broken`, `pull_complete`, `pull_broken`.
+    /// Sessions ended, by direction and result: `push_complete`, `push_broken`, `pull_complete`,
+    /// `pull_deferred` (something was refused for now), `pull_elsewhere` (the peer pushes meanwhile), `pull_broken`.
     pub sessions: BTreeMap<&'static str, u64>,
     /// Ops that were applied and came from another node than their origin.
     pub relayed_ops: u64,

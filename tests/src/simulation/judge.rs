@@ -11,8 +11,10 @@ use federation_core::id::AgentId;
 use federation_core::limits::CLOCK_DRIFT_MAX;
 use federation_core::op::Body;
 use federation_core::port::store::StateHash;
+use federation_core::quorum::ack_tracker::Reason;
 use federation_core::quorum::policy::WriteLevel;
 use federation_core::record::Record;
+use federation_net::error::WriteError;
 use federation_net::node::Node;
 use federation_net::status::Readiness;
 use tokio::time::Instant;
@@ -107,10 +109,9 @@ impl World {
                 self.restart_poisoned().await;
                 let Some(node) = self.mesh.node(i).cloned() else { break };
                 refused = node.write(self.probe(i), Some(WriteLevel::All)).await.err();
-                if refused.is_none() {
+                if !refused.as_ref().is_some_and(finds_something_out) {
                     break;
                 }
-                // A connection that is dead may be found out by this write.
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             if let Some(error) = refused {
@@ -319,4 +320,14 @@ async fn describe(mesh: &Mesh) -> String {
         }
     }
     out
+}
+
+/// Whether a write was refused over something that only it could find out: a connection that is dead though nobody
+/// has noticed, by its own deadline, or a disk that was still to fail. The next write is to be taken.
+fn finds_something_out(error: &WriteError) -> bool {
+    match error {
+        WriteError::QuorumNotMet(not_met) => not_met.reason == Reason::Timeout,
+        WriteError::Store(_) | WriteError::NotServing(_) => true,
+        _ => false,
+    }
 }

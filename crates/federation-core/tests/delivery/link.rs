@@ -134,6 +134,31 @@ fn a_lost_connection_is_tried_again_before_anything_is_counted_out() {
 }
 
 #[test]
+fn a_hello_that_fails_on_an_open_connection_counts_nobody_out_before_a_fresh_one_has_failed() {
+    let mut bench = Bench::every(30_000);
+    bench.tell(LinkEvent::Start);
+    bench.tell(LinkEvent::HelloAnswered { lacks: false, offers: false });
+    assert_eq!(bench.after(30_000), [Did::Hello], "on the connection that is open, and dead");
+    bench.offer(1..=2);
+    let timed_out = || LinkEvent::HelloFailed(PeerFailure::TimedOut);
+    assert_eq!(bench.tell(timed_out()), [Did::Disconnect, Did::Hello], "nobody has tried anew yet");
+    assert_eq!(bench.offer(3..=3), [], "the attempt is shared");
+    assert_eq!(bench.tell(timed_out()), [Did::Disconnect, Did::CountOut(3)]);
+    assert_eq!(bench.link.failed_attempts(), 1);
+
+    // The same with a page that fails while the hello is under way: the hello is that of the dropped connection.
+    let mut bench = Bench::every(30_000);
+    bench.tell(LinkEvent::Start);
+    bench.tell(LinkEvent::HelloAnswered { lacks: false, offers: false });
+    assert_eq!(bench.after(30_000), [Did::Hello]);
+    bench.offer(1..=2);
+    assert_eq!(bench.tell(LinkEvent::PageFailed { page: 1, failure: LOST }), [Did::Disconnect]);
+    assert_eq!(bench.tell(timed_out()), [Did::Disconnect, Did::Hello]);
+    let answered = bench.tell(LinkEvent::HelloAnswered { lacks: false, offers: false });
+    assert_eq!(answered, [Did::Push, Did::Live(2, 2)]);
+}
+
+#[test]
 fn a_peer_that_answers_hello_and_no_page_backs_off() {
     let mut bench = Bench::up();
     bench.offer(1..=1);

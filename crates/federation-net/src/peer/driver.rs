@@ -126,10 +126,10 @@ impl Driver {
             }
             JobDone::Hello(Err(failure)) => {
                 self.last_error = Some(slug(failure));
-                if self.link.phase() != LinkPhase::Down && self.link.failed_attempts() == 0 {
+                self.feed(LinkEvent::HelloFailed(failure));
+                if self.link.phase() == LinkPhase::Down && self.link.failed_attempts() == 1 {
                     tracing::info!(peer = %self.peer.id, error = slug(failure), "the peer is down");
                 }
-                self.feed(LinkEvent::HelloFailed(failure));
             }
         }
     }

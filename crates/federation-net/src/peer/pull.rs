@@ -39,7 +39,8 @@ pub(crate) async fn run_pull(inner: &Arc<Inner>, peer: &Arc<Peer>, active: &Acti
         pulled = pull(inner, peer, active) => pulled,
     };
     let (end, slug) = match pulled {
-        Ok(()) => (SessionEnd::Complete, "pull_complete"),
+        Ok(SessionEnd::Complete) => (SessionEnd::Complete, "pull_complete"),
+        Ok(end) => (end, "pull_deferred"),
         // The peer pushes to this node meanwhile: the same ops by the other way.
         Err(ExchangeError::Nack(Slug::Busy)) => (SessionEnd::Elsewhere, "pull_elsewhere"),
         Err(_) => (SessionEnd::Broken, "pull_broken"),
@@ -48,7 +49,7 @@ pub(crate) async fn run_pull(inner: &Arc<Inner>, peer: &Arc<Peer>, active: &Acti
     end
 }
 
-async fn pull(inner: &Arc<Inner>, peer: &Arc<Peer>, active: &Active) -> Result<(), ExchangeError> {
+async fn pull(inner: &Arc<Inner>, peer: &Arc<Peer>, active: &Active) -> Result<SessionEnd, ExchangeError> {
     let clock = ClockPage::of(&inner.snapshot().clock, None);
     // As of before the peer fixes what it gives.
     let was_whole = !peer.state().rebootstrapping;
@@ -56,6 +57,7 @@ async fn pull(inner: &Arc<Inner>, peer: &Arc<Peer>, active: &Active) -> Result<(
     let begun = start(inner, peer, &active.connection, active.boot, Route::Pull, &body);
     let (request, mut frames) = patient(begun).await?;
     let mut receiver = SessionReceiver::new();
+    let mut is_deferred = false;
     while let Some(answer) = patient(next(inner, &request, &mut frames)).await? {
         if answer.envelope.sender_boot != active.boot || peer.state().verdict.is_some() {
             return Err(ExchangeError::Invalid);
@@ -67,12 +69,19 @@ async fn pull(inner: &Arc<Inner>, peer: &Arc<Peer>, active: &Active) -> Result<(
                 };
                 let admitted =
                     admit(inner, peer, &page.ops).await.map_err(|_| ExchangeError::Nack(Slug::DiskFull))?;
+                is_deferred |= admitted.defers();
                 admitted.account_in(&mut receiver, number);
             }
             Delivery::Complete(complete) => {
                 take_claim(inner, &receiver, &complete).await?;
-                if complete.claim.next.is_none() {
-                    return drained(inner, peer, was_whole).await;
+                match complete.claim.next {
+                    Some(_) => {}
+                    // What was refused for now is not here: the peer is to be drained once it can be taken.
+                    None if is_deferred => return Ok(SessionEnd::Broken),
+                    None => {
+                        drained(inner, peer, was_whole).await?;
+                        return Ok(SessionEnd::Complete);
+                    }
                 }
             }
         }
