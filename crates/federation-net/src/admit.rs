@@ -98,7 +98,7 @@ pub(crate) async fn admit(
                 AckOutcome::Duplicate | AckOutcome::Superseded => {}
             }
         }
-        for peer in inner.dialled().filter(|peer| peer.id != sender.id) {
+        for peer in inner.members().dialled().filter(|peer| peer.id != sender.id) {
             if to_relay.iter().any(|origin| *origin != peer.id) {
                 peer.tell(LinkEvent::ForeignApplied);
             }

@@ -10,6 +10,7 @@ use federation_core::id::{BootId, NodeId};
 use federation_core::port::clock::WallClock;
 use federation_core::port::rules::RecordRules;
 use federation_core::port::store::{Facts, Health, ReplicaStore, Snapshot};
+use federation_core::quorum::policy::WriteLevel;
 use federation_core::rejoin::{DrainedPeer, drains_needed, may_serve};
 use federation_core::time::MonoMs;
 use tokio::sync::{Notify, OnceCell, oneshot};
@@ -26,16 +27,13 @@ use crate::transport::Transport;
 /// What the parts of a node share. One per node, behind an `Arc`.
 pub(crate) struct Inner {
     pub(crate) config: NodeConfig,
-    /// Nodes that must hold a write, by the operator's setting.
-    pub(crate) w: usize,
     pub(crate) boot: BootId,
     pub(crate) store: Arc<dyn ReplicaStore>,
     pub(crate) rules: Arc<dyn RecordRules>,
     pub(crate) wall: Arc<dyn WallClock>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) gate: Gate,
-    /// Every enrolled peer, dialled or not.
-    pub(crate) peers: BTreeMap<NodeId, Arc<Peer>>,
+    pub(crate) members: ArcSwap<Members>,
     pub(crate) open_writes: Mutex<OpenWrites>,
     /// Whether the epoch is settled; begun anew by a re-bootstrap.
     pub(crate) epoch: ArcSwap<OnceCell<()>>,
@@ -44,6 +42,46 @@ pub(crate) struct Inner {
     pub(crate) metrics: NetMetrics,
     pub(crate) started: Instant,
     pub(crate) tasks: Tasks,
+}
+
+/// Who takes part, as of one moment. What needs more than one answer of it looks at one of them.
+#[derive(Debug)]
+pub(crate) struct Members {
+    /// Every enrolled peer, dialled or not.
+    peers: BTreeMap<NodeId, Arc<Peer>>,
+    /// Nodes that must hold a write, by the operator's setting.
+    write_level: WriteLevel,
+}
+
+impl Members {
+    pub(crate) fn new(peers: BTreeMap<NodeId, Arc<Peer>>, write_level: WriteLevel) -> Self {
+        Self { peers, write_level }
+    }
+
+    /// Nodes that count, this one included.
+    pub(crate) fn n(&self) -> usize {
+        self.dialled().count() + 1
+    }
+
+    /// Nodes that must hold a write, by the operator's setting.
+    pub(crate) fn w(&self) -> usize {
+        self.write_level.needed(self.n())
+    }
+
+    /// Every enrolled peer.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Peer>> {
+        self.peers.values()
+    }
+
+    /// The peers that are dialled.
+    pub(crate) fn dialled(&self) -> impl Iterator<Item = &Arc<Peer>> {
+        self.peers.values().filter(|peer| peer.endpoint.is_some())
+    }
+
+    /// The enrolled peer of that name.
+    pub(crate) fn peer(&self, node: &NodeId) -> Option<&Arc<Peer>> {
+        self.peers.get(node)
+    }
 }
 
 /// The writes whose quorum is open, and who waits for each.
@@ -64,19 +102,9 @@ impl Inner {
         self.store.snapshot()
     }
 
-    /// Nodes that count, this one included.
-    pub(crate) fn n(&self) -> usize {
-        self.config.peers.len() + 1
-    }
-
-    /// The enrolled peer of that name.
-    pub(crate) fn peer(&self, node: &NodeId) -> Option<&Arc<Peer>> {
-        self.peers.get(node)
-    }
-
-    /// The peers that are dialled.
-    pub(crate) fn dialled(&self) -> impl Iterator<Item = &Arc<Peer>> {
-        self.peers.values().filter(|peer| peer.endpoint.is_some())
+    /// Who takes part now.
+    pub(crate) fn members(&self) -> Arc<Members> {
+        self.members.load_full()
     }
 
     /// Whether clients are served.
@@ -94,22 +122,24 @@ impl Inner {
     /// How far the node's re-bootstrap is; none if it is whole.
     pub(crate) fn catching_up(&self, snapshot: &Snapshot) -> Option<Readiness> {
         let rebootstrap = snapshot.facts.rebootstrap.as_ref()?;
-        let needed = drains_needed(self.n(), self.w);
+        let members = self.members.load();
+        let needed = drains_needed(members.n(), members.w());
         Some(Readiness::CatchingUp { drained: rebootstrap.drained.len(), needed })
     }
 
     /// Whether enough peers have been drained for a re-bootstrap to end.
     pub(crate) fn rebootstrap_done(&self, facts: &Facts) -> bool {
         let Some(rebootstrap) = &facts.rebootstrap else { return false };
+        let members = self.members.load();
         // The state in which each was when it was drained: only whole ones are remembered.
-        let drained = self.peers.values().filter_map(|peer| {
+        let drained = members.all().filter_map(|peer| {
             if rebootstrap.drained.contains(&peer.id) {
                 Some(DrainedPeer::Whole)
             } else {
                 peer.state().drained_unwhole.then_some(DrainedPeer::Rebootstrapping)
             }
         });
-        may_serve(self.n(), self.w, drained)
+        may_serve(members.n(), members.w(), drained)
     }
 
     /// Changes the open writes and answers those that are settled by it.

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use crate::config::NodeConfig;
 use crate::error::{ReadError, StartError, WriteError};
 use crate::gate::Gate;
-use crate::inner::{Inner, OpenWrites, lock};
+use crate::inner::{Inner, Members, OpenWrites, lock};
 use crate::metrics::{NetCounters, NetMetrics};
 use crate::peer::driver;
 use crate::peer::hello::own_store;
@@ -74,7 +74,8 @@ impl Node {
     /// [`StartError`]; nothing was started.
     pub fn start(config: NodeConfig, ports: Ports) -> Result<Self, StartError> {
         let n = config.peers.len() + 1;
-        let w = config.write_level.needed(n);
+        let write_level = config.write_level;
+        let w = write_level.needed(n);
         if w < 1 || w > n {
             return Err(StartError::Quorum { w, n });
         }
@@ -89,14 +90,13 @@ impl Node {
         );
         let inner = Arc::new(Inner {
             config,
-            w,
             boot: ports.boot,
             store: ports.store,
             rules: ports.rules,
             wall: ports.wall,
             transport: ports.transport,
             gate,
-            peers,
+            members: ArcSwap::from_pointee(Members::new(peers, write_level)),
             open_writes: Mutex::new(OpenWrites::default()),
             epoch: ArcSwap::default(),
             hello_learned: Notify::new(),
@@ -163,7 +163,8 @@ impl Node {
     /// Which nodes hold an op.
     pub fn op_status(&self, dot: &Dot) -> OpStatus {
         let snapshot = self.inner.snapshot();
-        let peers = self.inner.dialled().map(|peer| {
+        let members = self.inner.members();
+        let peers = members.dialled().map(|peer| {
             let refused =
                 snapshot.facts.dead_letters.get(&peer.id).is_some_and(|dead| dead.contains_key(dot));
             let at_peer = if peer.state().clock.contains(dot) {
@@ -181,7 +182,7 @@ impl Node {
     /// The node's state as of now.
     pub fn status(&self) -> NodeStatus {
         let inner = &self.inner;
-        let snapshot = inner.snapshot();
+        let (snapshot, members) = (inner.snapshot(), inner.members());
         NodeStatus {
             node: inner.config.node.clone(),
             boot: inner.boot,
@@ -192,13 +193,13 @@ impl Node {
                 .initialized()
                 .then(|| snapshot.facts.own_origin(&inner.config.node))
                 .flatten(),
-            n: inner.n(),
-            w: inner.w,
+            n: members.n(),
+            w: members.w(),
             readiness: inner.readiness(),
             clock: snapshot.clock.clone(),
             position: snapshot.position,
             open_writes: lock(&inner.open_writes).coordinator.open_writes(),
-            peers: inner.dialled().filter_map(|peer| peer_status(peer, &snapshot.clock)).collect(),
+            peers: members.dialled().filter_map(|peer| peer_status(peer, &snapshot.clock)).collect(),
         }
     }
 

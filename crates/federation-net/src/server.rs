@@ -40,7 +40,8 @@ pub(crate) async fn serve(inner: &Arc<Inner>, route: Route, frame: &Bytes) -> An
 
 async fn serve_opened(inner: &Arc<Inner>, route: Route, opened: Opened) -> Answer {
     let refuse = |slug| inner.gate.refuse(&opened.envelope, Nack::of(slug));
-    let Some(peer) = inner.peer(&opened.envelope.sender) else { return refuse(Slug::UnknownPeer) };
+    let members = inner.members();
+    let Some(peer) = members.peer(&opened.envelope.sender) else { return refuse(Slug::UnknownPeer) };
     if inner.tasks.stop().is_cancelled() {
         return refuse(Slug::ShuttingDown);
     }

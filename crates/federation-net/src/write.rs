@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::{QuorumNotMet, WriteError};
-use crate::inner::{Inner, lock};
+use crate::inner::{Inner, Members, lock};
 use crate::peer::Peer;
 use crate::peer::hello::own_store;
 use crate::status::Readiness;
@@ -37,8 +37,9 @@ pub struct WriteReceipt {
     pub peers: BTreeMap<NodeId, PeerOutcome>,
 }
 
-/// Who is asked, and by when.
+/// Who is asked, and by when: of a write, those who take part when it begins.
 struct Plan {
+    members: Arc<Members>,
     needed: usize,
     started_at: MonoMs,
     deadline: Instant,
@@ -81,7 +82,7 @@ async fn write_uncounted(
     ensure_epoch(inner).await?;
     let (done, answer) = oneshot::channel::<LocalCommit>();
     let commit_inner = Arc::clone(inner);
-    let (needed, started_at) = (plan.needed, plan.started_at);
+    let (members, needed, started_at) = (plan.members, plan.needed, plan.started_at);
     inner
         .store
         .submit(
@@ -90,7 +91,7 @@ async fn write_uncounted(
                 let outcome = result.map(|committed| committed.outcomes.into_iter().next());
                 let local = match outcome {
                     Ok(Some(Outcome::Written(written))) => {
-                        Ok(committed(&commit_inner, written, needed, started_at))
+                        Ok(committed(&commit_inner, &members, written, needed, started_at))
                     }
                     Ok(Some(Outcome::Refused(refusal))) => Err(WriteError::Refused(refusal)),
                     Ok(_) => Err(WriteError::Store(StoreError::Closed)),
@@ -123,9 +124,10 @@ fn plan(inner: &Inner, level: Option<WriteLevel>) -> Result<Plan, WriteError> {
         Readiness::Ready | Readiness::Store(Health::DiskFull) => {}
         readiness => return Err(WriteError::NotServing(readiness)),
     }
-    let n = inner.n();
+    let members = inner.members();
+    let (n, w) = (members.n(), members.w());
     // A request may raise what the operator set, never lower it.
-    let needed = level.map_or(inner.w, |level| level.needed(n).max(inner.w));
+    let needed = level.map_or(w, |level| level.needed(n).max(w));
     if needed > n {
         return Err(WriteError::InsufficientPeers { needed, n });
     }
@@ -133,13 +135,15 @@ fn plan(inner: &Inner, level: Option<WriteLevel>) -> Result<Plan, WriteError> {
     if open >= OPEN_WRITES_MAX {
         return Err(WriteError::Busy { open, limit: OPEN_WRITES_MAX });
     }
-    Ok(Plan { needed, started_at: inner.now(), deadline: Instant::now() + inner.config.ack_timeout })
+    let (started_at, deadline) = (inner.now(), Instant::now() + inner.config.ack_timeout);
+    Ok(Plan { members, needed, started_at, deadline })
 }
 
 /// In the writer's thread, after the op is durable: opens the quorum, then hands the op to every link, so that no
 /// ack can come before it is waited for.
 fn committed(
     inner: &Arc<Inner>,
+    members: &Members,
     written: Arc<Written>,
     needed: usize,
     started_at: MonoMs,
@@ -150,7 +154,7 @@ fn committed(
         needed,
         written.op.dot.clone(),
         written.sealed.op.hash,
-        inner.dialled().map(|peer| peer.id.clone()),
+        members.dialled().map(|peer| peer.id.clone()),
         started_at,
         // Of the beginning only the whole milliseconds are known: one more, so that no write ends too soon.
         MonoMs(started_at.0.saturating_add(timeout_ms).saturating_add(1)),
@@ -159,7 +163,7 @@ fn committed(
         open.waiting.insert(written.op.dot.clone(), sender);
         open.coordinator.committed(tracker, now, out);
     });
-    for peer in inner.dialled() {
+    for peer in members.dialled() {
         peer.offer(&written);
     }
     (written, receiver)
@@ -200,7 +204,7 @@ async fn ensure_epoch(inner: &Arc<Inner>) -> Result<(), WriteError> {
             let snapshot = inner.snapshot();
             let store = own_store(&snapshot);
             let witness = |peer: &Arc<Peer>| peer.state().witness(store, inner.boot).cloned();
-            let clocks: Vec<_> = inner.peers.values().map(witness).collect();
+            let clocks: Vec<_> = inner.members().all().map(witness).collect();
             let knowledge =
                 clocks.iter().map(|clock| clock.as_ref().map_or(PeerKnowledge::Silent, PeerKnowledge::Knows));
             let last = snapshot.facts.last_epoch();
@@ -223,7 +227,7 @@ fn have_answered(inner: &Inner) -> bool {
     let snapshot = inner.snapshot();
     let may_go_on = matches!(snapshot.facts.last_epoch(), LastEpoch::Unbroken(_));
     let store = own_store(&snapshot);
-    inner.peers.values().all(|peer| {
+    inner.members().all().all(|peer| {
         let state = peer.state();
         if may_go_on { state.witness(store, inner.boot) } else { state.whole_clock() }.is_some()
     })

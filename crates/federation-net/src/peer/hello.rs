@@ -325,7 +325,7 @@ async fn heed(inner: &Arc<Inner>, peer: &Peer, hello: &Hello) -> Result<(), Slug
     submit_one(&*inner.store, Request::Remember(Fact::RebootstrapBegun { store })).await.map_err(slug)?;
     // The epoch of before may have dots that this node has forgotten: own ops begin one anew.
     inner.epoch.store(Arc::default());
-    for peer in inner.peers.values() {
+    for peer in inner.members().all() {
         // What was drained was for a re-bootstrap before this one.
         peer.state().drained_unwhole = false;
         peer.tell(LinkEvent::Resync);

@@ -148,7 +148,7 @@ pub(crate) async fn end_rebootstrap_if_done(inner: &Arc<Inner>) {
             tracing::info!("the re-bootstrap is done");
             inner.metrics.with(|counters| counters.rebootstraps_ended += 1);
             // A peer that re-bootstraps too waits for one that is whole: it is to hear of it.
-            for peer in inner.dialled() {
+            for peer in inner.members().dialled() {
                 peer.tell(LinkEvent::Resync);
             }
         }
