@@ -11,7 +11,7 @@ use federation_wire::api::{CreateMemory, DotText};
 use federation_wire::embedding::sanitize_shipped_vector;
 use federation_wire::frame::{ReceivedFrame, frame_len};
 use federation_wire::identity::PeerUrl;
-use federation_wire::keys::{NodeKey, PublicKey};
+use federation_wire::keys::{NodeKey, OwnKeys, PublicKey};
 use federation_wire::memory::{check_fields, check_payload, parse_payload};
 use federation_wire::seal::Proof;
 use federation_wire::v1::delivery::Delivery;
@@ -109,7 +109,7 @@ fn key(input: &[u8]) {
     if let Ok(key) = text.parse::<PublicKey>() {
         assert_eq!(key.to_string(), text, "a key has one text");
     }
-    if let Ok(key) = NodeKey::from_file_text(text) {
+    if let Ok(key) = OwnKeys::from_file_text(text) {
         assert_eq!(key.to_file_text().trim_end(), text.trim_end(), "a key file has one text");
     }
 }

@@ -185,12 +185,27 @@ pub struct BootIdError;
 impl std::str::FromStr for BootId {
     type Err = BootIdError;
     fn from_str(text: &str) -> Result<Self, BootIdError> {
-        let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if text.len() != 16 || !text.bytes().all(is_digit) {
-            return Err(BootIdError);
-        }
-        u64::from_str_radix(text, 16).map(Self).map_err(|_| BootIdError)
+        hex_u64(text).map(Self).ok_or(BootIdError)
     }
+}
+
+/// A text is not the 16 lower-case hexadecimal digits of a key id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a key id is 16 lower-case hexadecimal digits")]
+pub struct KeyIdError;
+
+impl std::str::FromStr for KeyId {
+    type Err = KeyIdError;
+    fn from_str(text: &str) -> Result<Self, KeyIdError> {
+        hex_u64(text).map(|bytes| Self(bytes.to_be_bytes())).ok_or(KeyIdError)
+    }
+}
+
+/// The number of exactly 16 lower-case hexadecimal digits.
+fn hex_u64(text: &str) -> Option<u64> {
+    let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    let is_whole = text.len() == 16 && text.bytes().all(is_digit);
+    is_whole.then(|| u64::from_str_radix(text, 16).ok()).flatten()
 }
 
 /// Names one record. A record never changes its key: a move is a delete and a create.

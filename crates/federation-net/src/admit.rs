@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use federation_core::decide::{Admission, Change, Received};
-use federation_core::dot::Origin;
+use federation_core::dot::Dot;
 use federation_core::id::{KeyId, LogPosition, NodeId};
 use federation_core::link::LinkEvent;
 use federation_core::op::{EncodedOp, SealedOp};
@@ -12,6 +12,7 @@ use federation_core::port::store::{Committed, Outcome, Request, StoreError};
 use federation_core::quorum::ack_tracker::Refusal;
 use federation_core::session::SessionReceiver;
 use federation_core::vector_clock::VectorClock;
+use federation_wire::identity::KeyRefusal;
 use federation_wire::keys::PublicKey;
 use federation_wire::seal::{ProofError, ProofVerifier};
 use federation_wire::v1::ack::{AckNote, AckOutcome, OpAck, OpRefusal};
@@ -63,8 +64,7 @@ pub(crate) async fn admit(
     sender: &Peer,
     ops: &[PageOp<'_>],
 ) -> Result<AdmittedPage, StoreError> {
-    let mut verifier =
-        ProofVerifier::new(|origin: &Origin, key| inner.gate.sealing_key(&origin.node, key).cloned());
+    let mut verifier = ProofVerifier::new(|dot: &Dot, key| inner.gate.sealing_key(dot, key));
     let inspected: Vec<_> = ops.iter().map(|op| inspect(inner, op, &mut verifier)).collect();
     let mut page =
         AdmittedPage { acks: Vec::new(), refused: Vec::new(), position: inner.snapshot().position };
@@ -118,7 +118,7 @@ struct Inspected {
 
 fn inspect<L>(inner: &Inner, page_op: &PageOp<'_>, verifier: &mut ProofVerifier<L>) -> Inspected
 where
-    L: Fn(&Origin, KeyId) -> Option<PublicKey>,
+    L: Fn(&Dot, KeyId) -> Result<PublicKey, KeyRefusal>,
 {
     let hash = op_hash(page_op.op);
     let mut ack = OpAck { dot: None, hash, outcome: AckOutcome::Refused(OpRefusal::Malformed), note: None };
@@ -128,9 +128,10 @@ where
     ack.note = read.vector_fault.map(AckNote::from);
     let refusal = if !inner.gate.knows(&op.dot.origin.node) {
         Some(OpRefusal::UnknownOrigin)
-    } else if let Err(fault) = verifier.verify(&op.dot.origin, &hash, page_op.proof) {
+    } else if let Err(fault) = verifier.verify(&op.dot, &hash, page_op.proof) {
         Some(match fault {
             ProofError::UnknownKey { .. } => OpRefusal::UnknownOrigin,
+            ProofError::KeyRevoked { .. } => OpRefusal::KeyRevoked,
             _ => OpRefusal::ProofInvalid,
         })
     } else {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use federation_core::dot::Dot;
 use federation_core::id::{BootId, KeyId, NodeId};
 use federation_core::port::clock::WallClock;
 use federation_core::scope::Scope;
@@ -11,7 +12,7 @@ use federation_wire::frame::{
     self, Addressed, Envelope, FrameError, FrameKind, Nonce, NonceWindow, ReceivedFrame, Route, check_answer,
     check_request,
 };
-use federation_wire::identity::Directory;
+use federation_wire::identity::{Directory, KeyRefusal};
 use federation_wire::keys::{NodeKey, PublicKey};
 use federation_wire::slug::Slug;
 use federation_wire::v1::nack::Nack;
@@ -76,12 +77,12 @@ impl Gate {
         }
     }
 
-    /// The key by which a node seals its ops: an enrolled one's, active or retired, or this node's own.
-    pub(crate) fn sealing_key(&self, node: &NodeId, key: KeyId) -> Option<&PublicKey> {
-        if *node == self.node && key == self.key.id() {
-            return Some(self.key.public());
+    /// The key under which the op of this dot may be sealed: its origin's as enrolled, or this node's own.
+    pub(crate) fn sealing_key(&self, dot: &Dot, key: KeyId) -> Result<PublicKey, KeyRefusal> {
+        if dot.origin.node == self.node && key == self.key.id() {
+            return Ok(self.key.public().clone());
         }
-        self.directory.sealing_key(node, key)
+        self.directory.sealing_key(dot, key).cloned()
     }
 
     /// Whether ops of this node's making are taken at all.

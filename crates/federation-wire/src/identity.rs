@@ -6,7 +6,7 @@
 mod directory;
 mod url;
 
-pub use directory::{Directory, DirectoryFault, EnrolledKey, EnrolledNode, FaultKind};
+pub use directory::{Directory, DirectoryFault, EnrolledKey, EnrolledNode, FaultKind, KeyRefusal};
 pub use url::{PeerUrl, UrlError};
 
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,19 @@ pub struct KeyEntry {
     pub id: Option<String>,
     /// What it is good for.
     pub state: KeyState,
+    /// Of a revoked key: what it sealed before it fell into other hands.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<AcceptedSeries>,
+}
+
+/// The part of a series of ops that is still taken under a revoked key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptedSeries {
+    /// The epoch: 16 hexadecimal digits.
+    pub epoch: String,
+    /// The last number that is taken, from 1.
+    pub last_seq: u64,
 }
 
 /// What a key is good for.
@@ -72,6 +85,19 @@ pub enum KeyState {
     Active,
     /// Verifies what it sealed before, and nothing else.
     Retired,
+    /// Verifies the part of it that is named as accepted, and nothing else.
+    Revoked,
+}
+
+impl KeyState {
+    /// The word of the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Retired => "retired",
+            Self::Revoked => "revoked",
+        }
+    }
 }
 
 /// What a node speaks on the peer routes.
@@ -94,6 +120,14 @@ impl ProtocolChoice {
     }
 }
 
+impl KeyEntry {
+    /// The entry of a key that connects and seals.
+    pub fn active(key: &crate::keys::PublicKey) -> Self {
+        let id = Some(key.id().to_string());
+        Self { key: key.to_string(), id, state: KeyState::Active, accepted: Vec::new() }
+    }
+}
+
 impl Enrolment {
     /// The entry of a node that is trusted in full: `**` in all four scopes, one active key.
     pub fn full(id: &str, url: &str, key: &crate::keys::PublicKey) -> Self {
@@ -101,11 +135,7 @@ impl Enrolment {
         Self {
             id: id.to_owned(),
             url: Some(url.to_owned()),
-            keys: vec![KeyEntry {
-                key: key.to_string(),
-                id: Some(key.id().to_string()),
-                state: KeyState::Active,
-            }],
+            keys: vec![KeyEntry::active(key)],
             replicates: all(),
             grant: all(),
             accept: all(),

@@ -15,6 +15,7 @@
 //! use federation_core::port::sealer::Sealer;
 //! use federation_core::time::WallMs;
 //! use federation_core::vector_clock::VectorClock;
+//! use federation_wire::identity::KeyRefusal;
 //! use federation_wire::keys::NodeKey;
 //! use federation_wire::seal::{GroupSealer, verify_proof};
 //! use federation_wire::v1::op::decode_op;
@@ -42,8 +43,8 @@
 //!
 //! // Anyone who knows the origin's key can read and verify each op alone.
 //! assert_eq!(decode_op(&encoded.bytes)?, op);
-//! let keys = |_: &Origin, id| (id == key.id()).then(|| key.public().clone());
-//! verify_proof(&origin, &encoded.hash, &proofs[0], keys)?;
+//! let keys = |_: &Dot, id| if id == key.id() { Ok(key.public().clone()) } else { Err(KeyRefusal::Unknown) };
+//! verify_proof(&op.dot, &encoded.hash, &proofs[0], keys)?;
 //! # Ok(())
 //! # }
 //! ```

@@ -7,13 +7,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use federation_core::dot::Origin;
+use federation_core::dot::{Dot, Origin};
 use federation_core::id::{KeyId, OpHash};
 use federation_core::limits::{GROUP_OPS_MAX, PROOF_BYTES_MAX};
 use federation_core::op::{EncodedOp, Op};
 use federation_core::port::sealer::Sealer;
 
 use crate::codec;
+use crate::identity::KeyRefusal;
 use crate::keys::{NodeKey, PublicKey};
 use crate::merkle::{self, Hash, Tree};
 use crate::v1::op::encode_op;
@@ -97,6 +98,12 @@ pub enum ProofError {
         /// The key that the proof names.
         key_id: KeyId,
     },
+    /// The key is revoked, and the op is not among those still taken under it.
+    #[error("the key {key_id} is revoked")]
+    KeyRevoked {
+        /// The key that the proof names.
+        key_id: KeyId,
+    },
     /// The root's signature is not by that key, or the op is not under that root.
     #[error("the proof does not prove the op")]
     Invalid,
@@ -156,7 +163,8 @@ impl Proof {
 
 /// Verifies proofs, each root's signature once. Made for one page: what it remembers is bounded by what it verifies.
 ///
-/// `lookup` tells the key of an origin by its id: active and retired ones alike, and none of a stranger.
+/// `lookup` tells the key under which the op of a dot may be sealed, by the key's id. It is asked for every op: a root
+/// that is verified says nothing of which of its ops are still taken.
 pub struct ProofVerifier<L> {
     lookup: L,
     verified: BTreeSet<(Origin, KeyId, u32, Hash)>,
@@ -164,7 +172,7 @@ pub struct ProofVerifier<L> {
 
 impl<L> ProofVerifier<L>
 where
-    L: Fn(&Origin, KeyId) -> Option<PublicKey>,
+    L: Fn(&Dot, KeyId) -> Result<PublicKey, KeyRefusal>,
 {
     /// Has verified nothing yet.
     pub fn new(lookup: L) -> Self {
@@ -176,14 +184,17 @@ where
         self.verified.len()
     }
 
-    /// Checks that `origin` sealed the op of this hash.
+    /// Checks that the origin of `dot` sealed the op of this hash.
     ///
     /// # Errors
     /// [`ProofError`].
-    pub fn verify(&mut self, origin: &Origin, op: &OpHash, proof: &[u8]) -> Result<(), ProofError> {
+    pub fn verify(&mut self, dot: &Dot, op: &OpHash, proof: &[u8]) -> Result<(), ProofError> {
         let proof = Proof::from_bytes(proof)?;
-        let key =
-            (self.lookup)(origin, proof.key_id).ok_or(ProofError::UnknownKey { key_id: proof.key_id })?;
+        let (origin, key_id) = (&dot.origin, proof.key_id);
+        let key = (self.lookup)(dot, key_id).map_err(|refusal| match refusal {
+            KeyRefusal::Unknown => ProofError::UnknownKey { key_id },
+            KeyRefusal::Revoked => ProofError::KeyRevoked { key_id },
+        })?;
         let (index, count) = (proof.index as usize, proof.count as usize);
         let root = merkle::root_of(op, index, count, &proof.path).ok_or(ProofError::Malformed)?;
         // The signature is part of the name: the one of another proof of the same group, if wrong, must fail.
@@ -209,10 +220,10 @@ fn signature_digest(root: &Hash, signature: &[u8; 64]) -> Hash {
 /// # Errors
 /// [`ProofError`].
 pub fn verify_proof(
-    origin: &Origin,
+    dot: &Dot,
     op: &OpHash,
     proof: &[u8],
-    lookup: impl Fn(&Origin, KeyId) -> Option<PublicKey>,
+    lookup: impl Fn(&Dot, KeyId) -> Result<PublicKey, KeyRefusal>,
 ) -> Result<(), ProofError> {
-    ProofVerifier::new(lookup).verify(origin, op, proof)
+    ProofVerifier::new(lookup).verify(dot, op, proof)
 }

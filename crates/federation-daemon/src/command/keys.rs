@@ -1,6 +1,10 @@
 //! `federationd keygen` and `federationd id`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use federation_core::id::NodeId;
+use federation_wire::keys::PublicKey;
 
 use crate::command::serve::{hostname, node_id_env};
 use crate::config::raw::default_of;
@@ -20,6 +24,15 @@ pub struct KeygenArgs {
     /// Replace a key that is there: the node must then be enrolled anew at every peer.
     #[arg(long)]
     pub force: bool,
+    /// Make the key that is to follow this one, beside it, and print the line that tells the peers.
+    #[arg(long, conflicts_with_all = ["force", "activate"])]
+    pub rotate: bool,
+    /// Make the key of --rotate the one in use, from the next reload on. What the old one sealed stays proven.
+    #[arg(long, conflicts_with = "force")]
+    pub activate: bool,
+    /// This node's name in the printed lines [default: made from the machine's name].
+    #[arg(long)]
+    pub node_id: Option<String>,
 }
 
 /// Options of `id`.
@@ -56,10 +69,64 @@ pub fn keygen(args: &KeygenArgs) -> Result<(), IdentityError> {
     if is_within(&path, &data_dir) {
         return Err(EnrolError::KeyInDataDir { path, data_dir }.into());
     }
+    if args.rotate {
+        return rotate(&path, &node_named(args)?);
+    }
+    if args.activate {
+        return activate(&path, &node_named(args)?);
+    }
     let existing = if args.force { Existing::Replace } else { Existing::Keep };
-    let key = key_file::create(&path, existing)?;
-    println!("wrote {}: key {} {}", path.display(), key.id(), key.public());
+    told(&path, key_file::create(&path, existing)?.active().public());
     Ok(())
+}
+
+/// Makes the next key. It is known to every peer before the node signs with it: nobody refuses it then.
+fn rotate(path: &Path, node: &NodeId) -> Result<(), IdentityError> {
+    key_file::read(path)?;
+    let next = key_file::create(&next_path(path), Existing::Keep)?;
+    let public = next.active().public();
+    told(&next_path(path), public);
+    println!("run at every peer, and reload it there:");
+    println!("    federationd peer rotate {node} --add {public}");
+    println!("then, here, and reload this node:");
+    println!("    federationd keygen --activate --key-file {}", path.display());
+    Ok(())
+}
+
+fn activate(path: &Path, node: &NodeId) -> Result<(), IdentityError> {
+    let mut keys = key_file::read(path)?;
+    let next_path = next_path(path);
+    let next = Arc::clone(key_file::read(&next_path)?.active());
+    // The same where an earlier call was cut off before its last step.
+    if keys.active().id() != next.id() {
+        let malformed = |fault| EnrolError::KeyMalformed { path: path.to_owned(), fault };
+        keys = keys.rotated(next).map_err(malformed)?;
+        key_file::write(path, &keys, Existing::Replace)?;
+    }
+    std::fs::remove_file(&next_path).map_err(|source| EnrolError::Write { path: next_path, source })?;
+    told(path, keys.active().public());
+    if let Some(old) = keys.retired().last() {
+        println!("reload this node, then run at every peer, and reload it there:");
+        println!("    federationd peer rotate {node} --retire {}", old.id());
+    }
+    Ok(())
+}
+
+fn told(path: &Path, key: &PublicKey) {
+    println!("wrote {}: key {} {key}", path.display(), key.id());
+}
+
+/// Where the key that is to follow lies.
+fn next_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".next");
+    name.into()
+}
+
+fn node_named(args: &KeygenArgs) -> Result<NodeId, IdentityError> {
+    let flags = RawConfig { node_id: args.node_id.clone(), ..RawConfig::default() };
+    let given = Given { flags, node_id_env: node_id_env(), hostname: hostname(), ..Given::default() };
+    valid::node_id(&given, &RawConfig::default()).map_err(|fault| Faults(vec![fault]).into())
 }
 
 /// Prints the line that enrols this node at another.
@@ -78,8 +145,8 @@ pub fn line(args: &IdArgs) -> Result<String, IdentityError> {
     let id = valid::node_id(&given, &raw).map_err(|fault| faults.push(fault)).ok();
     let (Some(id), true) = (id, faults.is_empty()) else { return Err(Faults(faults).into()) };
     let key_path = raw.key_file.unwrap_or_else(|| default_of("key_file").into());
-    let key = key_file::read(&key_path)?;
+    let keys = key_file::read(&key_path)?;
     let listen = raw.peer_listen.unwrap_or_else(|| default_of("peer_listen").to_owned());
     let url = args.url.clone().unwrap_or_else(|| format!("http://{listen}"));
-    Ok(format!("federationd peer add --full --id {id} --url {url} --key {}", key.public()))
+    Ok(format!("federationd peer add --full --id {id} --url {url} --key {}", keys.active().public()))
 }

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use federation_wire::identity::{Enrolment, KeyState, PeersFile};
+use federation_core::id::{BootId, KeyId};
+use federation_wire::identity::{AcceptedSeries, Enrolment, KeyState, PeersFile};
 use federation_wire::keys::{KeyError, PublicKey};
 
 use crate::command::keys::{self, IdArgs, IdentityError};
@@ -33,6 +34,19 @@ pub enum PeerAction {
         /// Its node id.
         id: String,
     },
+    /// Add a node's next key beside the one it has, or retire the one that it no longer uses.
+    Rotate {
+        /// Its node id.
+        id: String,
+        /// The key that it is going to use, as in ed25519:...
+        #[arg(long, required_unless_present = "retire")]
+        add: Option<String>,
+        /// The id of the key that it no longer uses: 16 hexadecimal digits.
+        #[arg(long)]
+        retire: Option<String>,
+    },
+    /// Take nothing more from a key that has fallen into other hands, but what is named as accepted.
+    Revoke(RevokeArgs),
     /// Print the commands that enrol this node and all its peers at a new one.
     Export(IdArgs),
 }
@@ -58,6 +72,23 @@ pub struct AddArgs {
     /// Replace an entry of that id.
     #[arg(long)]
     pub replace: bool,
+}
+
+/// Options of `peer revoke`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RevokeArgs {
+    /// Its node id.
+    pub id: String,
+    /// The id of the key, 16 hexadecimal digits [default: all keys of the node].
+    #[arg(long)]
+    pub key: Option<String>,
+    /// The last number of a series that is still taken, as <epoch>:<number>; `GET /api/v1/origins/<id>` of a node that
+    /// is trusted lists what it has. May be repeated.
+    #[arg(long, required_unless_present = "accept_nothing")]
+    pub accept: Vec<String>,
+    /// Take nothing at all that this key sealed, not even what other nodes hold of it.
+    #[arg(long, conflicts_with = "accept")]
+    pub accept_nothing: bool,
 }
 
 /// Why a command about peers failed.
@@ -96,6 +127,27 @@ pub fn run(args: PeerArgs) -> Result<(), PeerError> {
             peers_file::save(path, &file)?;
             println!("retired {id} in {}", path.display());
         }
+        PeerAction::Rotate { id, add, retire } => {
+            let mut file = peers_file::load(path)?;
+            if let Some(key) = add {
+                peers_file::add_key(&mut file, &id, &key.parse()?)?;
+            }
+            if let Some(key) = retire {
+                peers_file::retire_key(&mut file, &id, key_id(&key)?)?;
+            }
+            peers_file::save(path, &file)?;
+            println!("rotated {id} in {}; reload the node for it to count", path.display());
+        }
+        PeerAction::Revoke(revoke) => {
+            let mut file = peers_file::load(path)?;
+            let key = revoke.key.as_deref().map(key_id).transpose()?;
+            let accepted = revoke.accept.iter().map(|text| series(text)).collect::<Result<Vec<_>, _>>()?;
+            peers_file::revoke(&mut file, &revoke.id, key, &accepted)?;
+            peers_file::save(path, &file)?;
+            println!("revoked {} in {}; reload the node for it to count", revoke.id, path.display());
+            println!("run at every other node, and reload it there:");
+            println!("    {}", revoke_line(&revoke));
+        }
         PeerAction::Export(own) => {
             println!("{}", keys::line(&own)?);
             for line in peers_file::load_or_new(path)?.peers.iter().filter_map(export_line) {
@@ -126,6 +178,29 @@ fn enrolment(add: &AddArgs) -> Result<Enrolment, PeerError> {
     Ok(enrolment)
 }
 
+fn key_id(text: &str) -> Result<KeyId, EnrolError> {
+    text.parse().map_err(|_| EnrolError::KeyIdForm { given: text.to_owned() })
+}
+
+fn series(text: &str) -> Result<AcceptedSeries, EnrolError> {
+    let parts = text.split_once(':').and_then(|(epoch, last)| {
+        epoch.parse::<BootId>().ok()?;
+        Some(AcceptedSeries { epoch: epoch.to_owned(), last_seq: last.parse().ok()? })
+    });
+    parts.ok_or_else(|| EnrolError::Accept { given: text.to_owned() })
+}
+
+/// The same revocation, for another node.
+fn revoke_line(revoke: &RevokeArgs) -> String {
+    let mut line = format!("federationd peer revoke {}", revoke.id);
+    let options = revoke.key.iter().map(|key| format!(" --key {key}"));
+    line.extend(options.chain(revoke.accept.iter().map(|series| format!(" --accept {series}"))));
+    if revoke.accept_nothing {
+        line.push_str(" --accept-nothing");
+    }
+    line
+}
+
 fn words(line: &str) -> impl Iterator<Item = &str> {
     line.split_whitespace()
 }
@@ -146,8 +221,11 @@ fn show(file: &PeersFile) {
     for peer in &file.peers {
         println!("{}  {}", peer.id, peer.url.as_deref().unwrap_or("(not dialled)"));
         for key in &peer.keys {
-            let state = if key.state == KeyState::Active { "active" } else { "retired" };
-            println!("    key        {} {state}", key.key);
+            let id = key.key.parse::<PublicKey>().map(|key| key.id().to_string()).unwrap_or_default();
+            println!("    key        {id} {} {}", key.state.as_str(), key.key);
+            for series in &key.accepted {
+                println!("               accepted to {}:{}", series.epoch, series.last_seq);
+            }
         }
         let scopes = [
             ("replicates", &peer.replicates),

@@ -150,8 +150,8 @@ struct Running {
 impl Running {
     fn start(start: Start) -> Result<(Self, oneshot::Receiver<&'static str>), ServeError> {
         let Start { config, sockets } = start;
-        let Config { node: id, key, directory, .. } = config;
-        let key = Arc::new(key);
+        let Config { node: id, keys, directory, .. } = config;
+        let key = Arc::clone(keys.active());
         let boot = random::boot_id();
         let wall = Arc::new(SystemClock);
         let (tell_failed, store_failed) = oneshot::channel();

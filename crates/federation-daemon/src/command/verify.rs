@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use federation_core::dot::Origin;
+use federation_core::dot::Dot;
 use federation_core::id::KeyId;
 use federation_core::op::{Op, SealedOp};
 use federation_store::{IndexVerdict, OpenError, ProofVerdict, VerifyReport, verify_offline};
-use federation_wire::identity::Directory;
-use federation_wire::keys::PublicKey;
+use federation_wire::identity::{Directory, KeyRefusal};
+use federation_wire::keys::{OwnKeys, PublicKey};
 use federation_wire::seal::verify_proof;
 
 use crate::enrolment::{EnrolError, key_file, peers_file};
@@ -82,28 +82,26 @@ pub fn run(args: &VerifyArgs) -> Result<(), VerifyError> {
 
 /// Whose proofs can be checked: this node's, and those of everybody enrolled.
 struct Keys {
-    own: PublicKey,
+    own: OwnKeys,
     directory: Directory,
 }
 
 impl Keys {
     fn read(key: &std::path::Path, peers: &std::path::Path) -> Result<Self, EnrolError> {
         let directory = peers_file::directory(peers, &peers_file::load(peers)?)?;
-        Ok(Self { own: key_file::read(key)?.public().clone(), directory })
+        Ok(Self { own: key_file::read(key)?, directory })
     }
 
-    fn of(&self, origin: &Origin, id: KeyId) -> Option<PublicKey> {
+    fn of(&self, dot: &Dot, id: KeyId) -> Result<PublicKey, KeyRefusal> {
         // This node does not stand among its own peers, so its key is for whoever does not.
-        match self.directory.node(&origin.node) {
-            Some(_) => self.directory.sealing_key(&origin.node, id).cloned(),
-            None => (self.own.id() == id).then(|| self.own.clone()),
+        match self.directory.node(&dot.origin.node) {
+            Some(_) => self.directory.sealing_key(dot, id).cloned(),
+            None => self.own.public(id).cloned().ok_or(KeyRefusal::Unknown),
         }
     }
 
     fn judge(&self, op: &Op, sealed: &SealedOp) -> ProofVerdict {
-        let origin = &op.dot.origin;
-        match verify_proof(origin, &sealed.op.hash, &sealed.proof, |origin: &Origin, id| self.of(origin, id))
-        {
+        match verify_proof(&op.dot, &sealed.op.hash, &sealed.proof, |dot, id| self.of(dot, id)) {
             Ok(()) => ProofVerdict::Holds,
             Err(_) => ProofVerdict::Fails,
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 use federation_core::id::NodeId;
 use federation_net::config::PeerEndpoint;
 use federation_wire::identity::{Directory, EnrolledNode, PeerUrl};
-use federation_wire::keys::PublicKey;
+use federation_wire::keys::OwnKeys;
 
 use crate::config::Fault;
 use crate::config::raw::{RawConfig, defaults};
@@ -16,7 +16,7 @@ use crate::enrolment::{EnrolError, peers_file};
 /// What tells this node among the entries.
 pub(super) struct Own<'a> {
     pub(super) id: Option<&'a NodeId>,
-    pub(super) key: Option<PublicKey>,
+    pub(super) keys: Option<&'a OwnKeys>,
     pub(super) address: Option<SocketAddr>,
 }
 
@@ -113,9 +113,7 @@ impl Own<'_> {
         if self.id == Some(&node.id) {
             return Some(format!("the id {}", node.id));
         }
-        if let Some(key) = &self.key
-            && node.keys.contains_key(&key.id())
-        {
+        if self.keys.is_some_and(|own| node.keys.keys().any(|id| own.public(*id).is_some())) {
             return Some(format!("the key of {}", node.id));
         }
         let (url, own) = (node.url.as_ref()?, self.address?);

@@ -10,7 +10,7 @@ use federation_core::id::NodeId;
 use federation_core::quorum::policy::WriteLevel;
 use federation_net::config::PeerEndpoint;
 use federation_wire::identity::Directory;
-use federation_wire::keys::NodeKey;
+use federation_wire::keys::OwnKeys;
 use tokio::net::TcpSocket;
 
 use crate::config::raw::{RawConfig, defaults};
@@ -38,8 +38,8 @@ pub struct Given {
 pub struct Config {
     /// This node.
     pub node: NodeId,
-    /// Its key.
-    pub key: NodeKey,
+    /// Its keys.
+    pub keys: OwnKeys,
     /// Who is enrolled.
     pub directory: Directory,
     /// The peers that are dialled.
@@ -88,15 +88,11 @@ impl TryFrom<Given> for Start {
         let raw = given.flags.clone().over(read_config_file(given.config_file.as_deref(), &mut faults));
         let node = take(&mut faults, node_id(&given, &raw));
         let data_dir = raw.data_dir.clone().unwrap_or_else(|| defaults::data_dir.into());
-        let key = take(&mut faults, key(&raw, &data_dir));
+        let keys = take(&mut faults, keys(&raw, &data_dir));
         let listen = take(&mut faults, address("listen", raw.listen.as_deref(), defaults::listen));
         let peer_listen =
             take(&mut faults, address("peer_listen", raw.peer_listen.as_deref(), defaults::peer_listen));
-        let own = peers::Own {
-            id: node.as_ref(),
-            key: key.as_ref().map(|key| key.public().clone()),
-            address: peer_listen,
-        };
+        let own = peers::Own { id: node.as_ref(), keys: keys.as_ref(), address: peer_listen };
         let picked = peers::pick(&raw, &own, &mut faults);
         let write_level = write_level(&raw, picked.n, &mut faults);
         let times = Times::read(&raw, &mut faults);
@@ -105,13 +101,13 @@ impl TryFrom<Given> for Start {
             faults.push(Fault::DataDir { path: data_dir.clone(), problem });
         }
         let sockets = bind_both(listen, peer_listen, &mut faults);
-        match (node, key, picked.directory, write_level, sockets) {
-            (Some(node), Some(key), Some(directory), Some(write_level), Some(sockets))
+        match (node, keys, picked.directory, write_level, sockets) {
+            (Some(node), Some(keys), Some(directory), Some(write_level), Some(sockets))
                 if faults.is_empty() =>
             {
                 let config = Config {
                     node,
-                    key,
+                    keys,
                     directory,
                     peers: picked.endpoints,
                     write_level,
@@ -156,7 +152,7 @@ pub fn read_config_file(path: Option<&Path>, faults: &mut Vec<Fault>) -> RawConf
     take(faults, read).unwrap_or_default()
 }
 
-fn key(raw: &RawConfig, data_dir: &Path) -> Result<NodeKey, Fault> {
+fn keys(raw: &RawConfig, data_dir: &Path) -> Result<OwnKeys, Fault> {
     let path = raw.key_file.clone().unwrap_or_else(|| defaults::key_file.into());
     if is_within(&path, data_dir) {
         return Err(EnrolError::KeyInDataDir { path, data_dir: data_dir.to_owned() }.into());

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use federation_core::id::KeyId;
 use federation_wire::identity::DirectoryFault;
 use federation_wire::keys::KeyError;
 
@@ -112,6 +113,53 @@ pub enum EnrolError {
     Enrolled {
         /// The id.
         id: String,
+    },
+    /// The node has this key.
+    #[error("the key {key} of {id} is enrolled already")]
+    KeyEnrolled {
+        /// The node.
+        id: String,
+        /// The key.
+        key: KeyId,
+    },
+    /// The node has no such key.
+    #[error("{id} has no key {key}: `federationd peer show` lists those that it has")]
+    KeyNotEnrolled {
+        /// The node.
+        id: String,
+        /// The key.
+        key: KeyId,
+    },
+    /// The key is revoked, which nothing undoes.
+    #[error("the key {key} of {id} is revoked: it can be neither retired nor used again")]
+    KeyRevoked {
+        /// The node.
+        id: String,
+        /// The key.
+        key: KeyId,
+    },
+    /// No active key would be left.
+    #[error(
+        "{id} would have no key to connect with: add its new one first, or take it out of the mesh with \
+         `federationd peer remove {id}`"
+    )]
+    LastKey {
+        /// The node.
+        id: String,
+        /// The key.
+        key: KeyId,
+    },
+    /// What is still accepted is not in its form.
+    #[error("--accept takes <epoch, 16 hexadecimal digits>:<last number>, not {given:?}")]
+    Accept {
+        /// What was given.
+        given: String,
+    },
+    /// The key's id is not one.
+    #[error("a key id is 16 hexadecimal digits, not {given:?}")]
+    KeyIdForm {
+        /// What was given.
+        given: String,
     },
     /// The line is not one that `federationd id` prints.
     #[error(

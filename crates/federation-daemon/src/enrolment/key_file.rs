@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
-use federation_wire::keys::NodeKey;
+use federation_wire::keys::{NodeKey, OwnKeys};
 use zeroize::Zeroizing;
 
 use crate::enrolment::EnrolError;
@@ -13,7 +14,7 @@ use crate::files::{Existing, write_whole};
 use crate::random::system_rng;
 
 /// Bytes beyond which a file is no key file.
-const KEY_FILE_BYTES_MAX: u64 = 1_024;
+const KEY_FILE_BYTES_MAX: u64 = 4_096;
 /// The mode of a key file.
 const KEY_FILE_MODE: u32 = 0o600;
 /// Bits by which a file is open to others than its owner.
@@ -23,11 +24,19 @@ const OPEN_TO_OTHERS: u32 = 0o077;
 ///
 /// # Errors
 /// [`EnrolError::KeyExists`] if there is a file and it is to be kept; the file system's errors.
-pub fn create(path: &Path, existing: Existing) -> Result<NodeKey, EnrolError> {
-    let key = NodeKey::generate(&mut system_rng());
-    let text = key.to_file_text();
-    match write_whole(path, text.as_bytes(), KEY_FILE_MODE, existing) {
-        Ok(()) => Ok(key),
+pub fn create(path: &Path, existing: Existing) -> Result<OwnKeys, EnrolError> {
+    let keys = OwnKeys::new(Arc::new(NodeKey::generate(&mut system_rng())));
+    write(path, &keys, existing)?;
+    Ok(keys)
+}
+
+/// Writes keys to `path`.
+///
+/// # Errors
+/// As [`create`].
+pub fn write(path: &Path, keys: &OwnKeys, existing: Existing) -> Result<(), EnrolError> {
+    match write_whole(path, keys.to_file_text().as_bytes(), KEY_FILE_MODE, existing) {
+        Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             Err(EnrolError::KeyExists { path: path.to_owned() })
         }
@@ -35,11 +44,11 @@ pub fn create(path: &Path, existing: Existing) -> Result<NodeKey, EnrolError> {
     }
 }
 
-/// Reads the key of `path`.
+/// Reads the keys of `path`.
 ///
 /// # Errors
 /// If it is missing, open to others than its owner, or no key file.
-pub fn read(path: &Path) -> Result<NodeKey, EnrolError> {
+pub fn read(path: &Path) -> Result<OwnKeys, EnrolError> {
     let unreadable = |source| EnrolError::Read { path: path.to_owned(), source };
     let file = match File::open(path) {
         Ok(file) => file,
@@ -59,7 +68,7 @@ pub fn read(path: &Path) -> Result<NodeKey, EnrolError> {
     }
     let mut text = Zeroizing::new(String::new());
     file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
-    NodeKey::from_file_text(&text).map_err(|fault| EnrolError::KeyMalformed { path: path.to_owned(), fault })
+    OwnKeys::from_file_text(&text).map_err(|fault| EnrolError::KeyMalformed { path: path.to_owned(), fault })
 }
 
 #[cfg(test)]
@@ -75,12 +84,12 @@ mod tests {
         let path = dir.path().join("key");
         assert!(matches!(read(&path), Err(EnrolError::KeyMissing { .. })));
         let key = create(&path, Existing::Keep).unwrap();
-        assert_eq!(read(&path).unwrap().public(), key.public());
+        assert_eq!(read(&path).unwrap().active().id(), key.active().id());
         assert!(matches!(create(&path, Existing::Keep), Err(EnrolError::KeyExists { .. })));
-        assert_eq!(read(&path).unwrap().public(), key.public());
+        assert_eq!(read(&path).unwrap().active().id(), key.active().id());
         let other = create(&path, Existing::Replace).unwrap();
-        assert_ne!(other.public(), key.public());
-        assert_eq!(read(&path).unwrap().public(), other.public());
+        assert_ne!(other.active().id(), key.active().id());
+        assert_eq!(read(&path).unwrap().active().id(), other.active().id());
     }
 
     #[test]

@@ -113,7 +113,7 @@ fn this_node_among_its_own_peers_is_found_by_id_key_or_address() {
     site.fails_with(&["the id a is this node itself"]);
 
     let own = key_file::read(&site.path("federation.key")).unwrap();
-    site.enrol(&[Enrolment::full("b", "http://127.0.0.1:7002", own.public())]);
+    site.enrol(&[Enrolment::full("b", "http://127.0.0.1:7002", own.active().public())]);
     site.fails_with(&["the key of b is this node itself"]);
 
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

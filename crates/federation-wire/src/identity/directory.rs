@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use federation_core::id::{IdError, KeyId, NodeId};
+use federation_core::dot::Dot;
+use federation_core::id::{BootId, IdError, KeyId, NodeId};
 use federation_core::limits::NODES_MAX;
 use federation_core::scope::{Scope, ScopeError};
 
@@ -16,6 +17,8 @@ use crate::v1::types::Wire;
 const CONFIG_DOMAIN: &[u8] = b"federation/v1/config\0";
 /// Keys of one node: two while one is rotated, the retired ones beside them.
 const KEYS_PER_NODE_MAX: usize = 32;
+/// Series that are named of one revoked key: each is a start of its node without an orderly end before it.
+const ACCEPTED_SERIES_MAX: usize = 1_024;
 
 /// The enrolled nodes, by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +56,17 @@ pub struct EnrolledKey {
     pub public: PublicKey,
     /// What it is good for.
     pub state: KeyState,
+    /// Of a revoked key: the last number of each series that is still taken.
+    pub accepted: BTreeMap<BootId, u64>,
+}
+
+/// Why a key does not prove an op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyRefusal {
+    /// The origin has no key of that id.
+    Unknown,
+    /// The key is revoked, and the op is not among those that are still taken under it.
+    Revoked,
 }
 
 /// What is wrong with an entry.
@@ -106,6 +120,23 @@ pub enum FaultKind {
     /// The fingerprint is not 64 hexadecimal digits.
     #[error("a fingerprint is 64 hexadecimal digits")]
     Fingerprint,
+    /// An epoch is not one.
+    #[error("an epoch is 16 hexadecimal digits, not {0:?}")]
+    Epoch(String),
+    /// An epoch stands twice.
+    #[error("the epoch {0} stands twice")]
+    DuplicateEpoch(BootId),
+    /// A key that is not revoked says what is still taken under it.
+    #[error("only a revoked key has accepted series, and this one is {}", .0.as_str())]
+    AcceptedOfUnrevoked(KeyState),
+    /// Too many series are accepted.
+    #[error("a revoked key has at most {limit} accepted series, this one has {count}")]
+    AcceptedCount {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// There are too many entries.
     #[error("a mesh has at most {limit} nodes")]
     TooMany {
@@ -158,9 +189,15 @@ impl Directory {
         self.nodes.values().find(|node| node.url.as_ref() == Some(url))
     }
 
-    /// The key under which `node` may seal ops, or has: active and retired alike.
-    pub fn sealing_key(&self, node: &NodeId, key: KeyId) -> Option<&PublicKey> {
-        self.nodes.get(node)?.keys.get(&key).map(|enrolled| &enrolled.public)
+    /// The key under which the op of this dot may be sealed, or may have been: of its origin, active or retired, or
+    /// revoked where the op is among those still taken.
+    ///
+    /// # Errors
+    /// [`KeyRefusal`].
+    pub fn sealing_key(&self, dot: &Dot, key: KeyId) -> Result<&PublicKey, KeyRefusal> {
+        let node = self.nodes.get(&dot.origin.node).ok_or(KeyRefusal::Unknown)?;
+        let enrolled = node.keys.get(&key).ok_or(KeyRefusal::Unknown)?;
+        if enrolled.seals(dot) { Ok(&enrolled.public) } else { Err(KeyRefusal::Revoked) }
     }
 
     /// The key under which `node` may call and answer: an active one.
@@ -188,9 +225,19 @@ impl Directory {
 }
 
 impl EnrolledNode {
-    /// Whether it was removed: no key of it is active, only what it sealed before is taken.
+    /// Whether it was removed or revoked: no key of it is active, only what it sealed before is taken.
     pub fn is_retired(&self) -> bool {
-        self.keys.values().all(|key| key.state == KeyState::Retired)
+        self.keys.values().all(|key| key.state != KeyState::Active)
+    }
+}
+
+impl EnrolledKey {
+    /// Whether the op of this dot is taken under the key.
+    fn seals(&self, dot: &Dot) -> bool {
+        match self.state {
+            KeyState::Active | KeyState::Retired => true,
+            KeyState::Revoked => self.accepted.get(&dot.origin.epoch).is_some_and(|last| dot.seq <= *last),
+        }
     }
 }
 
@@ -247,11 +294,35 @@ fn read_keys(raw: &[KeyEntry], before: &Directory, report: &mut Report<'_>) -> B
             report.add("keys", FaultKind::KeyId(id));
         }
         let elsewhere = before.nodes.values().any(|node| node.keys.contains_key(&id));
-        if elsewhere || keys.insert(id, EnrolledKey { public, state: entry.state }).is_some() {
+        let (state, accepted) = (entry.state, read_accepted(entry, report));
+        if elsewhere || keys.insert(id, EnrolledKey { public, state, accepted }).is_some() {
             report.add("keys", FaultKind::DuplicateKey(id));
         }
     }
     keys
+}
+
+fn read_accepted(entry: &KeyEntry, report: &mut Report<'_>) -> BTreeMap<BootId, u64> {
+    let mut accepted = BTreeMap::new();
+    let count = entry.accepted.len();
+    if count > 0 && entry.state != KeyState::Revoked {
+        report.add("keys", FaultKind::AcceptedOfUnrevoked(entry.state));
+    }
+    if count > ACCEPTED_SERIES_MAX {
+        report.add("keys", FaultKind::AcceptedCount { count, limit: ACCEPTED_SERIES_MAX });
+        return accepted;
+    }
+    for series in &entry.accepted {
+        match series.epoch.parse::<BootId>() {
+            Err(_) => report.add("keys", FaultKind::Epoch(series.epoch.clone())),
+            Ok(epoch) => {
+                if accepted.insert(epoch, series.last_seq).is_some() {
+                    report.add("keys", FaultKind::DuplicateEpoch(epoch));
+                }
+            }
+        }
+    }
+    accepted
 }
 
 fn read_fingerprint(text: &str) -> Option<[u8; 32]> {
@@ -266,7 +337,10 @@ fn read_fingerprint(text: &str) -> Option<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
+    use federation_core::dot::Origin;
+
     use super::*;
+    use crate::identity::AcceptedSeries;
     use crate::keys::NodeKey;
 
     fn entry(id: &str, port: u16, seed: u8) -> Enrolment {
@@ -296,8 +370,54 @@ mod tests {
         let directory = Directory::new(&[retired]).unwrap();
         let (a, key) = (NodeId::new("a").unwrap(), NodeKey::from_seed(&[1; 32]));
         assert!(directory.node(&a).unwrap().is_retired());
-        assert_eq!(directory.sealing_key(&a, key.id()), Some(key.public()));
+        assert_eq!(directory.sealing_key(&dot("a", 1, 9), key.id()), Ok(key.public()));
         assert_eq!(directory.calling_key(&a, key.id()), None);
+    }
+
+    fn dot(node: &str, epoch: u64, seq: u64) -> Dot {
+        Dot { origin: Origin { node: NodeId::new(node).unwrap(), epoch: BootId(epoch) }, seq }
+    }
+
+    fn series(epoch: &str, last_seq: u64) -> AcceptedSeries {
+        AcceptedSeries { epoch: epoch.into(), last_seq }
+    }
+
+    #[test]
+    fn a_revoked_key_proves_what_is_named_and_nothing_else() {
+        let mut revoked = entry("a", 1, 1);
+        revoked.keys[0].state = KeyState::Revoked;
+        revoked.keys[0].accepted = vec![series("0000000000000005", 7)];
+        let directory = Directory::new(&[revoked, entry("b", 2, 2)]).unwrap();
+        let (a, key) = (NodeId::new("a").unwrap(), NodeKey::from_seed(&[1; 32]));
+        let check =
+            |dot: Dot, expect| assert_eq!(directory.sealing_key(&dot, key.id()).err(), expect, "{dot}");
+        check(dot("a", 5, 1), None);
+        check(dot("a", 5, 7), None);
+        check(dot("a", 5, 8), Some(KeyRefusal::Revoked));
+        check(dot("a", 6, 1), Some(KeyRefusal::Revoked));
+        check(dot("b", 5, 1), Some(KeyRefusal::Unknown));
+        check(dot("c", 5, 1), Some(KeyRefusal::Unknown));
+        assert_eq!(directory.calling_key(&a, key.id()), None);
+        assert!(directory.node(&a).unwrap().is_retired());
+    }
+
+    #[test]
+    fn accepted_series_are_checked() {
+        let with = |state, accepted: Vec<AcceptedSeries>| {
+            let mut node = entry("a", 1, 1);
+            (node.keys[0].state, node.keys[0].accepted) = (state, accepted);
+            faults(&[node]).into_iter().map(|(_, _, kind)| kind).collect::<Vec<_>>()
+        };
+        let one = || series("0000000000000005", 7);
+        for state in [KeyState::Active, KeyState::Retired] {
+            assert_eq!(with(state, vec![one()]), [FaultKind::AcceptedOfUnrevoked(state)]);
+        }
+        assert_eq!(with(KeyState::Revoked, vec![one(), one()]), [FaultKind::DuplicateEpoch(BootId(5))]);
+        assert_eq!(with(KeyState::Revoked, vec![series("5", 7)]), [FaultKind::Epoch("5".into())]);
+        let count = ACCEPTED_SERIES_MAX + 1;
+        let many = (0..count).map(|epoch| series(&format!("{epoch:016x}"), 1)).collect();
+        let limit = ACCEPTED_SERIES_MAX;
+        assert_eq!(with(KeyState::Revoked, many), [FaultKind::AcceptedCount { count, limit }]);
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub enum OpRefusal {
     ClockAhead,
     /// The store takes no writes: for now.
     StoreReadOnly,
+    /// It is sealed under a revoked key, and not among what is still taken under it.
+    KeyRevoked,
 }
 
 /// What else there is to say of an op that was taken.
@@ -128,6 +130,7 @@ impl OpRefusal {
             }
             Self::ProofInvalid
             | Self::UnknownOrigin
+            | Self::KeyRevoked
             | Self::Equivocation
             | Self::Malformed
             | Self::RuleViolation => Refusal::ForGood(RefusalReason::Invalid),
@@ -154,6 +157,7 @@ impl OpRefusal {
             Self::DiskFull => "disk_full",
             Self::ClockAhead => "clock_ahead",
             Self::StoreReadOnly => "store_read_only",
+            Self::KeyRevoked => "key_revoked",
         }
     }
 }

@@ -11,8 +11,9 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
-use federation_wire::keys::NodeKey;
+use federation_wire::keys::{NodeKey, OwnKeys};
 use federation_wire::slug::Slug;
 
 use crate::samples::samples;
@@ -20,9 +21,10 @@ use crate::samples::samples;
 fn files() -> Vec<(String, String)> {
     let mut files: Vec<_> =
         samples().into_iter().map(|sample| (format!("{}.hex", sample.name), hex(&sample.bytes))).collect();
-    let key = NodeKey::from_seed(&[1; 32]);
-    files.push(("node-key.txt".into(), key.to_file_text().to_string()));
-    files.push(("public-key.txt".into(), format!("{} {}\n", key.public(), key.id())));
+    let keys = OwnKeys::new(Arc::new(NodeKey::from_seed(&[1; 32])));
+    files.push(("node-key.txt".into(), keys.to_file_text().to_string()));
+    let public = keys.active().public();
+    files.push(("public-key.txt".into(), format!("{public} {}\n", public.id())));
     let slugs: Vec<_> = Slug::ALL.iter().map(|slug| format!("{} {slug}\n", *slug as u32)).collect();
     files.push(("slugs.txt".into(), slugs.concat()));
     files

@@ -16,7 +16,7 @@ use federation_wire::api::{CreateMemory, DotText, UpdateMemory};
 use federation_wire::codec;
 use federation_wire::embedding::sanitize_shipped_vector;
 use federation_wire::frame::{self, ReceivedFrame};
-use federation_wire::keys::{NodeKey, PublicKey};
+use federation_wire::keys::{OwnKeys, PublicKey};
 use federation_wire::memory::KindRules;
 use federation_wire::v1::ack::{AckOutcome, OpAck, OpRefusal};
 use federation_wire::v1::clock_page::ClockPage;
@@ -93,7 +93,7 @@ fn read_all(bytes: &[u8]) {
     let payload = Body::Put { payload: Arc::from(bytes), embedding: None, archived: false };
     let _ = KindRules.check(&op(1, payload));
     let text = String::from_utf8_lossy(bytes);
-    let _ = NodeKey::from_file_text(&text);
+    let _ = OwnKeys::from_file_text(&text);
     let _ = text.parse::<PublicKey>();
     let _ = text.parse::<DotText>();
     let _ = text.parse::<federation_wire::identity::PeerUrl>();
