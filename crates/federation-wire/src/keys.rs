@@ -168,7 +168,7 @@ impl OwnKeys {
         let mut text = Zeroizing::new(String::with_capacity((1 + self.retired.len()) * LINE_BYTES_MAX));
         text.push_str(&self.active.to_file_line());
         for key in &self.retired {
-            text.push_str(&format!("{RETIRED_TAG}{key}\n"));
+            text.extend([RETIRED_TAG, &key.to_string(), "\n"]);
         }
         text
     }

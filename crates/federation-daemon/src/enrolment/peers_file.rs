@@ -85,7 +85,7 @@ pub fn retire(file: &mut PeersFile, id: &str) -> Result<(), EnrolError> {
 /// [`EnrolError::NotEnrolled`], or [`EnrolError::KeyEnrolled`] if the node has it, in whatever state.
 pub fn add_key(file: &mut PeersFile, id: &str, key: &PublicKey) -> Result<(), EnrolError> {
     let peer = enrolled(file, id)?;
-    if peer.keys.iter().any(|known| is_key(known, &key.id())) {
+    if peer.keys.iter().any(|known| is_key(known, key.id())) {
         return Err(EnrolError::KeyEnrolled { id: id.to_owned(), key: key.id() });
     }
     peer.keys.push(KeyEntry::active(key));
@@ -99,11 +99,11 @@ pub fn add_key(file: &mut PeersFile, id: &str, key: &PublicKey) -> Result<(), En
 /// [`EnrolError::LastKey`] if no active one would be left.
 pub fn retire_key(file: &mut PeersFile, id: &str, key: KeyId) -> Result<(), EnrolError> {
     let peer = enrolled(file, id)?;
-    let others = peer.keys.iter().filter(|other| other.state == KeyState::Active && !is_key(other, &key));
+    let others = peer.keys.iter().filter(|other| other.state == KeyState::Active && !is_key(other, key));
     if others.count() == 0 {
         return Err(EnrolError::LastKey { id: id.to_owned(), key });
     }
-    match peer.keys.iter_mut().find(|known| is_key(known, &key)) {
+    match peer.keys.iter_mut().find(|known| is_key(known, key)) {
         None => Err(EnrolError::KeyNotEnrolled { id: id.to_owned(), key }),
         Some(known) if known.state == KeyState::Revoked => {
             Err(EnrolError::KeyRevoked { id: id.to_owned(), key })
@@ -127,7 +127,7 @@ pub fn revoke(
 ) -> Result<(), EnrolError> {
     let peer = enrolled(file, id)?;
     let mut found = false;
-    for known in peer.keys.iter_mut().filter(|known| key.is_none_or(|key| is_key(known, &key))) {
+    for known in peer.keys.iter_mut().filter(|known| key.is_none_or(|key| is_key(known, key))) {
         found = true;
         known.state = KeyState::Revoked;
         known.accepted = accepted.to_vec();
@@ -147,8 +147,8 @@ fn enrolled<'a>(file: &'a mut PeersFile, id: &str) -> Result<&'a mut Enrolment, 
     file.peers.iter_mut().find(|peer| peer.id == id).ok_or_else(not_enrolled)
 }
 
-fn is_key(entry: &KeyEntry, id: &KeyId) -> bool {
-    entry.key.parse::<PublicKey>().is_ok_and(|key| key.id() == *id)
+fn is_key(entry: &KeyEntry, id: KeyId) -> bool {
+    entry.key.parse::<PublicKey>().is_ok_and(|key| key.id() == id)
 }
 
 #[cfg(test)]
