@@ -57,8 +57,7 @@ pub(crate) async fn admit(
     sender: &Peer,
     ops: &[PageOp<'_>],
 ) -> Result<AdmittedPage, StoreError> {
-    let mut verifier =
-        ProofVerifier::new(|origin: &Origin, key| inner.gate.sealing_key(&origin.node, key).cloned());
+    let mut verifier = ProofVerifier::new(|origin: &Origin, key| inner.gate.sealing_key(&origin.node, key));
     let inspected: Vec<_> = ops.iter().map(|op| inspect(inner, op, &mut verifier)).collect();
     let mut page =
         AdmittedPage { acks: Vec::new(), refused: Vec::new(), position: inner.snapshot().position };

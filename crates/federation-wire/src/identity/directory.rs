@@ -106,6 +106,9 @@ pub enum FaultKind {
     /// The fingerprint is not 64 hexadecimal digits.
     #[error("a fingerprint is 64 hexadecimal digits")]
     Fingerprint,
+    /// Two entries have this fingerprint.
+    #[error("another entry has the same fingerprint: a certificate is of one node")]
+    DuplicateFingerprint,
     /// There are too many entries.
     #[error("a mesh has at most {limit} nodes")]
     TooMany {
@@ -169,6 +172,15 @@ impl Directory {
         (enrolled.state == KeyState::Active).then_some(&enrolled.public)
     }
 
+    /// The node of which this is an active key, and the key's id.
+    pub fn caller(&self, public: &PublicKey) -> Option<(&NodeId, KeyId)> {
+        let id = public.id();
+        let node = self.nodes.values().find(|node| {
+            node.keys.get(&id).is_some_and(|key| key.state == KeyState::Active && key.public == *public)
+        })?;
+        Some((&node.id, id))
+    }
+
     /// Version of the configuration: a hash over the enrolled ids and what they replicate, this node included.
     /// Equal on all nodes that agree on who is enrolled.
     pub fn config_version(&self, own: &NodeId, own_scope: &Scope) -> [u8; 32] {
@@ -230,6 +242,10 @@ fn read_entry(raw: &Enrolment, before: &Directory, report: &mut Report<'_>) -> O
     let tls_fingerprint = raw.tls_fingerprint.as_deref().and_then(|text| {
         report.take("tls_fingerprint", read_fingerprint(text).ok_or(FaultKind::Fingerprint))
     });
+    let is_theirs = |node: &EnrolledNode| node.tls_fingerprint == tls_fingerprint;
+    if tls_fingerprint.is_some() && before.nodes.values().any(is_theirs) {
+        report.add("tls_fingerprint", FaultKind::DuplicateFingerprint);
+    }
     let protocol = raw.protocol;
     Some(EnrolledNode { id: id?, url, keys, replicates, grant, accept, relay, tls_fingerprint, protocol })
 }
