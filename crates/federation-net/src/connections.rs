@@ -27,13 +27,23 @@ pub(crate) struct Entry {
 }
 
 impl Connections {
-    /// Enters a connection that ends when `cut` is cancelled.
-    pub(crate) fn enter(&self, channel: ChannelIdentity, cut: CancellationToken) -> Entry {
+    /// Enters a connection that ends when `cut` is cancelled; not if the proven node has `per_node` already.
+    pub(crate) fn enter(
+        &self,
+        channel: ChannelIdentity,
+        cut: CancellationToken,
+        per_node: usize,
+    ) -> Option<Entry> {
         let mut open = lock(&self.0);
+        let of_node =
+            |(other, _): &&(ChannelIdentity, _)| channel.node().is_some() && channel.node() == other.node();
+        if open.by_number.values().filter(of_node).count() >= per_node {
+            return None;
+        }
         let number = open.next;
         open.next += 1;
         open.by_number.insert(number, (channel, cut));
-        Entry { open: Arc::clone(&self.0), number }
+        Some(Entry { open: Arc::clone(&self.0), number })
     }
 
     /// Cuts the connections to `node`: those on which it proved itself by `key`, or all of them. Tells how many.
@@ -69,8 +79,11 @@ mod tests {
         let entries: Vec<_> = channels
             .into_iter()
             .zip(&tokens)
-            .map(|(channel, token)| connections.enter(channel, token.clone()))
+            .map(|(channel, token)| connections.enter(channel, token.clone(), 3).unwrap())
             .collect();
+        let more = |channel| connections.enter(channel, CancellationToken::new(), 3);
+        assert!(more(by_key(&a, 1)).is_none(), "a has three");
+        assert!(more(ChannelIdentity::Unproven).is_some() && more(by_key(&b, 3)).is_some());
         let cut = || tokens.iter().map(CancellationToken::is_cancelled).collect::<Vec<_>>();
         assert_eq!(connections.close(&a, Some(KeyId([3; 8]))), 0);
         assert_eq!(connections.close(&a, Some(KeyId([2; 8]))), 1);

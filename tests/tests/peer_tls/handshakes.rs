@@ -9,8 +9,9 @@ use federation_net::transport::{ChannelIdentity, TransportError};
 use federation_tests::mock_peer::MockPeer;
 use federation_wire::identity::{Directory, Enrolment};
 use federation_wire::keys::NodeKey;
+use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -39,7 +40,11 @@ async fn a_client_that_nobody_enrolled_is_refused_in_the_handshake() {
     };
     assert_eq!(refused, TransportError::ConnectionLost);
     eventually("it is counted", || site.refused_connections("handshake") == 1).await;
-    assert_eq!(alert(&site).await, "received fatal alert: CertificateRequired");
+    assert_eq!(alert(&site, None).await, "received fatal alert: CertificateRequired");
+    let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+    let certificate = CertificateParams::default().self_signed(&key).unwrap();
+    let shown = (certificate.der().clone(), key.serialize_der().try_into().unwrap());
+    assert_eq!(alert(&site, Some(shown)).await, "received fatal alert: AccessDenied");
     site.nothing_is_stored();
 }
 
@@ -138,10 +143,8 @@ async fn a_listener_of_plain_http_is_not_taken_for_a_peer_of_tls() {
         "{:?}",
         connected.err()
     );
-    let off_loopback = federation_net::config::PeerEndpoint {
-        id: id(NODE),
-        url: "http://192.0.2.1:9078".parse().unwrap(),
-    };
+    let off_loopback =
+        federation_net::config::PeerEndpoint { id: id(NODE), url: "http://192.0.2.1:9078".parse().unwrap() };
     let connected = federation_net::transport::Transport::connect(&caller.transport, &off_loopback).await;
     assert!(matches!(connected, Err(TransportError::PlainOffLoopback)));
 }
@@ -172,15 +175,18 @@ async fn a_handshake_that_stalls_is_cut_and_holds_up_nobody() {
     assert_eq!(caller.says_hello(&line).await, Ok(TAKEN));
 }
 
-/// The alert that a client without a certificate gets.
-async fn alert(site: &Site) -> String {
+/// The alert that a client gets which shows this certificate, or none.
+async fn alert(site: &Site, shown: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>) -> String {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(TakesAnybody))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(TakesAnybody));
+    let config = match shown {
+        Some((certificate, key)) => config.with_client_auth_cert(vec![certificate], key).unwrap(),
+        None => config.with_no_client_auth(),
+    };
     let stream = TcpStream::connect(site.address).await.unwrap();
     let name = ServerName::try_from("n").unwrap();
     let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();

@@ -48,6 +48,24 @@ async fn an_address_that_asks_too_much_is_refused_before_anything_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_has_so_many_connections_and_no_more() {
+    let limits = ListenerLimits { connections_per_node: 1, ..ListenerLimits::default() };
+    let site = Site::with(&[entry("a"), entry("b")], Given { limits, ..Given::default() }).await;
+    let (caller, other) = (Caller::new("a", &site), Caller::new("b", &site));
+    let line = caller.dial(&site).await.unwrap();
+    assert_eq!(caller.says_hello(&line).await, Ok(TAKEN));
+    let over = match caller.dial(&site).await {
+        Ok(line) => caller.says_hello(&line).await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert_eq!(over, TransportError::ConnectionLost);
+    assert_eq!(site.refused_connections("too_many"), 1);
+    let others = other.dial(&site).await.unwrap();
+    assert_eq!(other.says_hello(&others).await, Ok(TAKEN));
+    assert_eq!(caller.says_hello(&line).await, Ok(TAKEN));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_address_has_so_many_connections_and_no_more() {
     let limits = ListenerLimits { connections_per_address: 2, ..ListenerLimits::default() };
     let site = Site::with(&[entry("a")], Given { limits, ..Given::default() }).await;

@@ -82,8 +82,7 @@ impl Site {
             NodeConfig { write_level: WriteLevel::Count(1), ..NodeConfig::new(id.clone(), Vec::new()) };
         config.peer_rate = given.peer_rate.unwrap_or(config.peer_rate);
         let enrolled = Enrolled::new(Directory::new(enrolments).unwrap());
-        let credentials =
-            given.credentials.unwrap_or_else(|| Credentials::of_node_key(&id, &key).unwrap());
+        let credentials = given.credentials.unwrap_or_else(|| Credentials::of_node_key(&id, &key).unwrap());
         let tls = PeerTls::new(enrolled.clone(), credentials).unwrap();
         let ports = Ports {
             store: Arc::clone(&store),

@@ -19,13 +19,16 @@ const CONNECTION_COST: f64 = 20.0;
 /// Bodies are counted in pieces of this size.
 const BODY_UNIT_BYTES: u64 = 1_024;
 
-/// What bounds a peer listener. Memory is bounded by bodies: what else a connection holds is a few windows of HTTP/2.
+/// What bounds a peer listener. Its memory is that of the bodies, and for each connection a window of HTTP/2 of 16 MiB
+/// at most, which only who is enrolled can fill.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ListenerLimits {
     /// Connections at one time.
     pub connections: usize,
     /// Connections of one address: all nodes of a mesh may run on one machine.
     pub connections_per_address: usize,
+    /// Connections of one node that has proven itself: one or two, and those that it has given up without a word.
+    pub connections_per_node: usize,
     /// Handshakes under way.
     pub handshakes: usize,
     /// Handshakes under way of one address.
@@ -34,7 +37,7 @@ pub struct ListenerLimits {
     pub handshake_timeout: Duration,
     /// Bytes of request bodies in memory.
     pub body_bytes: usize,
-    /// Bytes of request bodies in memory from one address.
+    /// Bytes of request bodies in memory from one address; a frame of the largest size at least.
     pub body_bytes_per_address: usize,
     /// Requests of one address; a connection counts as twenty.
     pub requests_per_address: Rate,
@@ -47,6 +50,7 @@ impl Default for ListenerLimits {
         Self {
             connections: 256,
             connections_per_address: 64,
+            connections_per_node: 16,
             handshakes: 64,
             handshakes_per_address: 16,
             handshake_timeout: Duration::from_secs(5),
@@ -132,6 +136,11 @@ impl Admitted {
     /// A place for its handshake; none if too many are under way.
     pub(super) fn handshake(&self) -> Option<Place> {
         Some([try_one(&self.source.handshakes)?, try_one(&self.admission.handshakes)?])
+    }
+
+    /// How many connections the node at its other end may have.
+    pub(super) fn connections_per_node(&self) -> usize {
+        self.admission.limits.connections_per_node
     }
 
     /// How long its handshake may take.

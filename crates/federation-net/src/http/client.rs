@@ -76,19 +76,19 @@ impl HttpTransport {
             .map_err(|_| TransportError::Unreachable)?;
         stream.set_nodelay(true).map_err(|_| TransportError::Unreachable)?;
         if !peer.url.is_tls() {
-            return self.speak(stream, authority, ChannelIdentity::Unproven).await;
+            return self.speak(stream, format!("http://{authority}"), ChannelIdentity::Unproven).await;
         }
         let tls = self.tls.as_ref().ok_or(TransportError::Untrusted)?;
         let (stream, channel) = tokio::time::timeout(CONNECT_TIMEOUT, shake_hands(tls, stream, &peer.id))
             .await
             .map_err(|_| TransportError::HandshakeTimedOut)??;
-        self.speak(stream, authority, channel).await
+        self.speak(stream, format!("https://{authority}"), channel).await
     }
 
     async fn speak<S>(
         &self,
         stream: S,
-        authority: String,
+        base: String,
         channel: ChannelIdentity,
     ) -> Result<Arc<dyn Connection>, TransportError>
     where
@@ -105,7 +105,7 @@ impl HttpTransport {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|_| TransportError::ConnectionLost)?;
-        let entry = self.connections.enter(channel.clone(), stop.clone());
+        let entry = self.connections.enter(channel.clone(), stop.clone(), usize::MAX);
         let driver_stop = stop.clone();
         self.tasks.spawn(async move {
             let _entry = entry;
@@ -116,7 +116,7 @@ impl HttpTransport {
                 _ = connection => {}
             }
         });
-        Ok(Arc::new(HttpConnection { sender, authority, channel, _stop_on_drop: stop.drop_guard() }))
+        Ok(Arc::new(HttpConnection { sender, base, channel, _stop_on_drop: stop.drop_guard() }))
     }
 }
 
@@ -154,7 +154,7 @@ async fn shake_hands(
 
 struct HttpConnection {
     sender: SendRequest<Full<Bytes>>,
-    authority: String,
+    base: String,
     channel: ChannelIdentity,
     _stop_on_drop: DropGuard,
 }
@@ -167,7 +167,7 @@ impl Connection for HttpConnection {
     fn call(&self, route: Route, frame: Bytes) -> BoxFuture<'static, Result<Frames, TransportError>> {
         let mut sender = self.sender.clone();
         let proof = self.channel.sender_proof();
-        let request = Request::post(format!("http://{}{}", self.authority, route.path()))
+        let request = Request::post(format!("{}{}", self.base, route.path()))
             .header(header::CONTENT_TYPE, FRAME_MEDIA_TYPE)
             .body(Full::new(frame));
         Box::pin(async move {

@@ -154,7 +154,10 @@ impl Accept {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let cut = CancellationToken::new();
-        let _entry = self.connections.enter(channel.clone(), cut.clone());
+        let per_node = admitted.connections_per_node();
+        let Some(_entry) = self.connections.enter(channel.clone(), cut.clone(), per_node) else {
+            return self.service.turned_away(TurnedAway::Connection);
+        };
         let _guard = cut.clone().drop_guard();
         let caller = Arc::new(Caller {
             service: Arc::clone(&self.service),
