@@ -23,9 +23,12 @@ use federation_core::port::store::OpenIds;
 use federation_core::quorum::policy::WriteLevel;
 use federation_core::time::WallMs;
 use federation_net::config::{NodeConfig, PeerEndpoint};
+use federation_net::enrolled::Enrolled;
+use federation_net::http::ListenerLimits;
 use federation_net::http::client::HttpTransport;
-use federation_net::http::server::PeerServer;
+use federation_net::http::server::{PeerSecurity, PeerServer};
 use federation_net::node::{Node, Ports};
+use federation_net::tls::{Credentials, PeerTls};
 use federation_store::{Options, RealDisk, Setup, SledIndexes, StoreHandle};
 use federation_wire::identity::{Directory, Enrolment, PeerUrl};
 use federation_wire::keys::{NodeKey, PublicKey};
@@ -95,7 +98,7 @@ impl Identity {
     }
 
     fn as_peer(&self) -> KnownPeer {
-        let url = format!("http://{}", self.address);
+        let url = format!("https://{}", self.address);
         KnownPeer { id: self.id.clone(), url, key: self.key.public().clone() }
     }
 }
@@ -135,11 +138,15 @@ impl Desk {
         let endpoint = PeerEndpoint { id: peer.id.clone(), url: PeerUrl::parse(&peer.url)? };
         let enrolment = Enrolment::full(peer.id.as_str(), &peer.url, &peer.key);
         let directory = Directory::new(&[enrolment]).map_err(|faults| anyhow::anyhow!("{faults:?}"))?;
-        let transport = Arc::new(HttpTransport::new());
+        // Who is enrolled is one handle for the node, the connections that it makes and those that it takes.
+        let enrolled = Enrolled::new(directory);
+        let credentials = Credentials::of_node_key(&own.id, &own.key)?;
+        let tls = PeerTls::new(enrolled.clone(), credentials)?;
+        let transport = Arc::new(HttpTransport::new(tls.clone()));
         let ports = Ports {
             store: Arc::clone(&store) as _,
             key: own.key,
-            directory,
+            enrolled,
             rules: Arc::new(TicketRules),
             wall: clock,
             transport: Arc::clone(&transport) as _,
@@ -149,7 +156,8 @@ impl Desk {
         // Of two nodes both must hold a write: then either may be lost.
         let config = NodeConfig { write_level: WriteLevel::All, ..NodeConfig::new(own.id, vec![endpoint]) };
         let node = Node::start(config, ports)?;
-        let server = PeerServer::spawn(own.listener, Arc::new(node.clone()));
+        let limits = ListenerLimits::default();
+        let server = PeerServer::spawn(own.listener, PeerSecurity::Tls(tls), limits, Arc::new(node.clone()));
         Ok(Self { node, server, transport, store })
     }
 

@@ -9,7 +9,7 @@ use federation_core::time::WallMs;
 use federation_wire::api::error::from_json;
 use federation_wire::api::{CreateMemory, DotText};
 use federation_wire::embedding::sanitize_shipped_vector;
-use federation_wire::frame::{ReceivedFrame, frame_len};
+use federation_wire::frame::{ReceivedFrame, SenderProof, frame_len};
 use federation_wire::identity::PeerUrl;
 use federation_wire::keys::{NodeKey, OwnKeys, PublicKey};
 use federation_wire::memory::{check_fields, check_payload, parse_payload};
@@ -76,7 +76,8 @@ fn dot_text(input: &[u8]) {
 
 /// A frame, as it comes from the network: the length that is told from a part of it, and the whole.
 fn frame(input: &[u8]) {
-    let told = frame_len(input);
+    let _ = frame_len(input, SenderProof::Signature);
+    let told = frame_len(input, SenderProof::Channel);
     let Ok(frame) = ReceivedFrame::parse(input) else { return };
     assert!(matches!(told, Ok(Some(_))), "a whole frame tells its length: {told:?}");
     let key = NodeKey::from_seed(&[7; 32]);

@@ -14,8 +14,9 @@ use federation_core::port::clock::WallClock;
 use federation_core::port::store::Boot;
 use federation_core::scope::Scope;
 use federation_core::time::WallMs;
-use federation_net::http::server::PeerServer;
-use federation_net::transport::{Answer, BoxFuture, Frames, PeerService};
+use federation_net::http::ListenerLimits;
+use federation_net::http::server::{PeerSecurity, PeerServer};
+use federation_net::transport::{Answer, BoxFuture, ChannelIdentity, Frames, PeerService};
 use federation_wire::frame::{
     self, Addressed, Envelope, FrameKind, Nonce, ReceivedFrame, Route, check_request,
 };
@@ -175,7 +176,9 @@ impl MockPeer {
         self.presence = match std::mem::replace(&mut self.presence, Presence::Changing) {
             Presence::Away(socket) => {
                 let listener = socket.listen(BACKLOG).expect("a bound socket listens");
-                Presence::Listening(PeerServer::spawn(listener, Arc::clone(&self.script) as _))
+                let script = Arc::clone(&self.script) as _;
+                let limits = ListenerLimits::default();
+                Presence::Listening(PeerServer::spawn(listener, PeerSecurity::Plain, limits, script))
             }
             present => present,
         };
@@ -215,7 +218,7 @@ impl WallClock for MachineClock {
 }
 
 impl PeerService for Script {
-    fn call(&self, route: Route, frame: Bytes) -> BoxFuture<'static, Answer> {
+    fn call(&self, _: &ChannelIdentity, route: Route, frame: Bytes) -> BoxFuture<'static, Answer> {
         let reply = self.reply(route, &frame);
         Box::pin(async move {
             match reply {

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use federation_core::id::NodeId;
-use federation_net::transport::{Answer, PeerService, Transport};
+use federation_net::transport::{Answer, ChannelIdentity, PeerService, Transport};
 use federation_wire::frame::Route;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -189,7 +189,7 @@ impl Network {
         // As the server has a task for each request: a panic is the node's, not the attacker's.
         let handling = self.under_way.spawn(async move {
             let _guard = PanicGuard::new(network.clone());
-            let answer = attached.service.call(route, frame);
+            let answer = attached.service.call(&ChannelIdentity::Unproven, route, frame);
             let answer = tokio::select! {
                 biased;
                 () = attached.gone.cancelled() => return None,

@@ -14,6 +14,7 @@ use federation_core::port::clock::WallClock as _;
 use federation_core::port::store::OpenIds;
 use federation_core::quorum::policy::WriteLevel;
 use federation_net::config::{NodeConfig, PeerEndpoint};
+use federation_net::enrolled::Enrolled;
 use federation_net::http::client::HttpTransport;
 use federation_net::node::{Node, Ports};
 use federation_store::{Options, RealDisk, Setup, SledIndexes, StoreHandle};
@@ -54,10 +55,10 @@ fn start(directory: &Path, boot: u64, peers: &[&MockPeer], key: &Arc<NodeKey>) -
     let ports = Ports {
         store: Arc::clone(&store) as _,
         key: Arc::clone(key),
-        directory: Directory::new(&enrolments).unwrap(),
+        enrolled: Enrolled::new(Directory::new(&enrolments).unwrap()),
         rules: Arc::new(KindRules),
         wall: clock,
-        transport: Arc::new(HttpTransport::new()),
+        transport: Arc::new(HttpTransport::plain()),
         boot: BootId(boot),
         seed: 11,
     };

@@ -60,9 +60,19 @@ pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const FRAME_HEADER_BYTES_MAX: usize = 1_024;
 /// How far a frame's time may be from the receiver's, either way.
 pub const FRAME_AGE_MAX: DurationMs = DurationMs(120_000);
-/// Frames of one sender that are remembered against replay: about 2,000 a second over the whole window,
-/// at 32 bytes each.
+/// Frames of one sender that are remembered against replay: all that its rate allows within the window, at 32 bytes
+/// each.
 pub const NONCES_PER_PEER_MAX: usize = 524_288;
+/// Frames of one sender that are taken in a second. A page waits for a sync at both ends, two are under way at a time,
+/// and what comes meanwhile shares the next: few frames carry many ops.
+pub const PEER_FRAMES_PER_SECOND: usize = 2_000;
+/// Frames of one sender that may come at once after it was silent.
+pub const PEER_FRAMES_BURST: usize = 2_000;
+/// Frames that a node sends to one peer in a second: below what the peer takes, so that a disk that is fast enough for
+/// more makes pages larger and never has one refused.
+pub const PACED_FRAMES_PER_SECOND: usize = 1_800;
+/// Frames that a node sends to one peer at once.
+pub const PACED_FRAMES_BURST: usize = 1_000;
 /// Pages of one node clock: with full pages two million ranges, more than a node has live records while
 /// a peer has not completed.
 pub const CLOCK_PAGES_MAX: usize = 64;
@@ -100,5 +110,12 @@ const _: () = assert!(PAYLOAD_BYTES_MAX + 4 * EMBEDDING_DIM_MAX < OP_BYTES_MAX);
 const _: () = assert!(OP_BYTES_MAX + PROOF_BYTES_MAX + 8 <= GROUP_BYTES_MAX, "any op fits a page");
 const _: () = assert!(GROUP_BYTES_MAX + FRAME_HEADER_BYTES_MAX + 128 * 1024 <= FRAME_BYTES_MAX);
 const _: () = assert!(SESSION_PAGE_BYTES_MAX <= GROUP_BYTES_MAX);
+// A frame is remembered from the first instant at which it is taken to the last: twice its greatest age.
+const _: () = assert!(
+    PEER_FRAMES_BURST as u64 + PEER_FRAMES_PER_SECOND as u64 * (2 * FRAME_AGE_MAX.0 / 1_000)
+        <= NONCES_PER_PEER_MAX as u64
+);
+const _: () = assert!(PACED_FRAMES_PER_SECOND < PEER_FRAMES_PER_SECOND);
+const _: () = assert!(PACED_FRAMES_BURST < PEER_FRAMES_BURST);
 const _: () = assert!(BACKOFF_MIN.0 < BACKOFF_MAX.0);
 const _: () = assert!(LIVE_LANE_OPS_MAX >= LIVE_PAGES_IN_FLIGHT_MAX * GROUP_OPS_MAX);

@@ -4,6 +4,7 @@ mod data_dir;
 pub mod fault;
 mod peers;
 pub mod raw;
+pub mod tls;
 pub mod valid;
 
 pub use fault::{DataDirProblem, Fault, Faults};

@@ -1,9 +1,14 @@
 //! Files that must be whole or not there at all.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+/// Bits by which a file is open to others than its owner.
+const OPEN_TO_OTHERS: u32 = 0o077;
 
 /// Whether a file that is there is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +37,65 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32, existing: Existing) -> 
         Existing::Replace => file.persist(path)?,
     };
     File::open(dir)?.sync_all()
+}
+
+/// Why a file that only its owner may read is not read.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivateFileError {
+    /// It is not there.
+    #[error("is missing")]
+    Missing,
+    /// It could not be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    /// The path names something else.
+    #[error("is not a regular file")]
+    NotAFile,
+    /// Others than the owner may use it.
+    #[error("its mode is {mode:04o}, open to others: run `chmod 600` on it")]
+    TooOpen {
+        /// Its mode.
+        mode: u32,
+    },
+}
+
+/// Who else than its owner may use a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenTo {
+    /// Nobody, or it is refused.
+    Owner,
+    /// Anybody.
+    Others,
+}
+
+/// Reads a file of at most `bytes_max` bytes; more are not read. What is read is wiped from memory when dropped.
+///
+/// # Errors
+/// [`PrivateFileError`].
+pub fn read_whole(
+    path: &Path,
+    open_to: OpenTo,
+    bytes_max: u64,
+) -> Result<Zeroizing<Vec<u8>>, PrivateFileError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(PrivateFileError::Missing),
+        Err(error) => return Err(PrivateFileError::Unreadable(error)),
+    };
+    // Asked of the open file, so that it is the one that is read.
+    let metadata = file.metadata().map_err(PrivateFileError::Unreadable)?;
+    let mode = metadata.mode() & 0o7777;
+    if !metadata.is_file() {
+        return Err(PrivateFileError::NotAFile);
+    }
+    if open_to == OpenTo::Owner && mode & OPEN_TO_OTHERS != 0 {
+        return Err(PrivateFileError::TooOpen { mode });
+    }
+    // Room for all of it at once: a buffer that grows leaves copies behind.
+    let room = usize::try_from(metadata.len().min(bytes_max)).unwrap_or_default() + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    file.take(bytes_max).read_to_end(&mut bytes).map_err(PrivateFileError::Unreadable)?;
+    Ok(bytes)
 }
 
 /// The directory that `path` stands in.

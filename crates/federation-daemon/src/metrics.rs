@@ -62,6 +62,12 @@ fn encode_net(page: &mut Page<'_>, net: &NetCounters) -> fmt::Result {
     page.latency("ack_seconds", "From sending a page to its ack, per peer", acks)?;
     page.counters("admitted_ops", "Ops from elsewhere by what became of them", "outcome", &net.admitted)?;
     page.counters("refused_frames", "Peer requests refused unread, by slug", "slug", &net.refused_frames)?;
+    page.counters(
+        "refused_connections",
+        "Connections of the peer listener that came to nothing, by reason",
+        "reason",
+        &net.refused_connections,
+    )?;
     page.counters("sessions", "Sessions ended, by direction and result", "result", &net.sessions)?;
     page.counters("epochs", "Series of own dots, by how each start settled it", "settled", &net.epochs)?;
     page.counter("relayed_ops", "Ops applied that another node than their origin brought", net.relayed_ops)?;

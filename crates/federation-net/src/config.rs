@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use federation_core::id::NodeId;
+use federation_core::limits::{PEER_FRAMES_BURST, PEER_FRAMES_PER_SECOND};
 use federation_core::quorum::policy::WriteLevel;
 use federation_wire::identity::PeerUrl;
+
+use crate::rate::Rate;
+
+const PEER_RATE: Rate = Rate { per_second: PEER_FRAMES_PER_SECOND as f64, burst: PEER_FRAMES_BURST as f64 };
 
 /// A node's part in the mesh.
 #[derive(Clone, Debug)]
@@ -23,6 +28,8 @@ pub struct NodeConfig {
     pub hello_wait: Duration,
     /// Skew of a peer's wall clock beyond which a warning is logged.
     pub clock_skew_warn: Duration,
+    /// Frames that each peer may send. What is remembered against replays covers the default and no more.
+    pub peer_rate: Rate,
 }
 
 /// A dialled peer.
@@ -45,6 +52,7 @@ impl NodeConfig {
             catchup_interval: Some(Duration::from_secs(30)),
             hello_wait: Duration::from_millis(500),
             clock_skew_warn: Duration::from_secs(5),
+            peer_rate: PEER_RATE,
         }
     }
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use federation_core::id::BootId;
 use federation_core::quorum::ack_tracker::PeerFailure;
-use federation_wire::frame::{Envelope, Route};
+use federation_wire::frame::Route;
 use federation_wire::slug::Slug;
 use federation_wire::v1::nack::Nack;
 
-use crate::gate::{AnswerFault, OpenedAnswer};
+use crate::gate::{AnswerFault, Asked, OpenedAnswer};
 use crate::inner::Inner;
 use crate::peer::Peer;
 use crate::peer::driver::Active;
@@ -37,8 +37,13 @@ impl ExchangeError {
         match self {
             Self::Transport(TransportError::Unreachable) => PeerFailure::Unreachable,
             Self::Transport(TransportError::ConnectionLost) | Self::Stopped => PeerFailure::ConnectionLost,
-            Self::TimedOut => PeerFailure::TimedOut,
-            Self::Transport(TransportError::Refused { .. } | TransportError::Malformed)
+            Self::Transport(TransportError::HandshakeTimedOut) | Self::TimedOut => PeerFailure::TimedOut,
+            Self::Transport(
+                TransportError::Refused { .. }
+                | TransportError::Malformed
+                | TransportError::Untrusted
+                | TransportError::PlainOffLoopback,
+            )
             | Self::Nack(_)
             | Self::WrongBoot(_)
             | Self::Invalid => PeerFailure::RequestRefused,
@@ -100,8 +105,9 @@ pub(crate) async fn start(
     boot: BootId,
     route: Route,
     body: &[u8],
-) -> Result<(Envelope, Frames), ExchangeError> {
-    let (frame, request) = inner.gate.seal_request(&peer.id, boot, route, body);
+) -> Result<(Asked, Frames), ExchangeError> {
+    peer.pace().await;
+    let (frame, request) = inner.gate.seal_request(&peer.id, boot, route, body, connection.channel());
     let frames = connection.call(route, frame).await.map_err(ExchangeError::Transport)?;
     Ok((request, frames))
 }
@@ -109,7 +115,7 @@ pub(crate) async fn start(
 /// The next frame of an answer, opened; none at its end.
 pub(crate) async fn next(
     inner: &Inner,
-    request: &Envelope,
+    request: &Asked,
     frames: &mut Frames,
 ) -> Result<Option<OpenedAnswer>, ExchangeError> {
     match frames.next().await {

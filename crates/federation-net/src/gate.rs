@@ -1,4 +1,5 @@
-//! Where frames leave and enter: every frame is signed, every frame is verified, by these functions and no others.
+//! Where frames leave and enter: the sender of every frame is proven, by its signature or by its channel, by these
+//! functions and no others.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -9,35 +10,53 @@ use federation_core::id::{BootId, KeyId, NodeId};
 use federation_core::port::clock::WallClock;
 use federation_core::scope::Scope;
 use federation_wire::frame::{
-    self, Addressed, Envelope, FrameError, FrameKind, Nonce, NonceWindow, ReceivedFrame, Route, check_answer,
-    check_request,
+    self, Addressed, Envelope, FrameError, FrameKind, Header, Nonce, NonceWindow, ReceivedFrame, Route,
+    SenderProof, VerifiedFrame, check_answer, check_request,
 };
-use federation_wire::identity::{Directory, KeyRefusal};
+use federation_wire::identity::KeyRefusal;
 use federation_wire::keys::{NodeKey, PublicKey};
 use federation_wire::slug::Slug;
 use federation_wire::v1::nack::Nack;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tokio::time::Instant;
 
+use crate::enrolled::Enrolled;
 use crate::inner::lock;
-use crate::transport::{Answer, Frames};
+use crate::rate::{Rate, TokenBucket};
+use crate::transport::{Answer, ChannelIdentity, Frames};
 
 /// Seals what leaves and opens what enters.
 pub(crate) struct Gate {
     node: NodeId,
     boot: BootId,
     key: Arc<NodeKey>,
-    directory: Directory,
+    enrolled: Enrolled,
+    /// Frames that each sender may send.
+    rate: Rate,
     wall: Arc<dyn WallClock>,
     /// Nonces and jitter: the one source of randomness of this node.
     random: Mutex<StdRng>,
-    windows: Mutex<BTreeMap<NodeId, NonceWindow>>,
+    senders: Mutex<BTreeMap<NodeId, Sender>>,
+}
+
+/// What is remembered of a sender.
+struct Sender {
+    window: NonceWindow,
+    bucket: TokenBucket,
+}
+
+/// A request, and the channel that it went by and its answer comes by.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) envelope: Envelope,
+    pub(crate) channel: ChannelIdentity,
 }
 
 /// A request whose sender is proven.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    pub(crate) envelope: Envelope,
+    pub(crate) asked: Asked,
     pub(crate) body: Bytes,
 }
 
@@ -62,7 +81,8 @@ impl Gate {
         node: NodeId,
         boot: BootId,
         key: Arc<NodeKey>,
-        directory: Directory,
+        enrolled: Enrolled,
+        rate: Rate,
         wall: Arc<dyn WallClock>,
         seed: u64,
     ) -> Self {
@@ -70,10 +90,11 @@ impl Gate {
             node,
             boot,
             key,
-            directory,
+            enrolled,
+            rate,
             wall,
             random: Mutex::new(StdRng::seed_from_u64(seed)),
-            windows: Mutex::default(),
+            senders: Mutex::default(),
         }
     }
 
@@ -82,17 +103,17 @@ impl Gate {
         if dot.origin.node == self.node && key == self.key.id() {
             return Ok(self.key.public().clone());
         }
-        self.directory.sealing_key(dot, key).cloned()
+        self.enrolled.directory().sealing_key(dot, key).cloned()
     }
 
     /// Whether ops of this node's making are taken at all.
     pub(crate) fn knows(&self, node: &NodeId) -> bool {
-        *node == self.node || self.directory.node(node).is_some()
+        *node == self.node || self.enrolled.directory().node(node).is_some()
     }
 
     /// Hash over who is enrolled and what each keeps.
     pub(crate) fn config_version(&self) -> [u8; 32] {
-        self.directory.config_version(&self.node, &Scope::everything())
+        self.enrolled.directory().config_version(&self.node, &Scope::everything())
     }
 
     /// A uniform random number, for jitter and ids.
@@ -100,27 +121,29 @@ impl Gate {
         lock(&self.random).next_u64()
     }
 
-    /// A request to `peer`, and its envelope, which the answer is held against.
+    /// A request to `peer` by `channel`, and what its answer is held against.
     pub(crate) fn seal_request(
         &self,
         peer: &NodeId,
         peer_boot: BootId,
         route: Route,
         body: &[u8],
-    ) -> (Bytes, Envelope) {
+        channel: ChannelIdentity,
+    ) -> (Bytes, Asked) {
         let envelope = self.envelope(FrameKind::Request, route, peer, peer_boot);
-        (Bytes::from(frame::seal(&self.key, envelope.clone(), body)), envelope)
+        let asked = Asked { envelope, channel };
+        (self.seal(&asked.channel, asked.envelope.clone(), body), asked)
     }
 
     /// An answer to `request`: the whole of it, or an item of a stream.
-    pub(crate) fn seal_answer(&self, request: &Envelope, kind: fn(Nonce) -> FrameKind, body: &[u8]) -> Bytes {
-        let envelope =
-            self.envelope(kind(request.nonce), request.route, &request.sender, request.sender_boot);
-        Bytes::from(frame::seal(&self.key, envelope, body))
+    pub(crate) fn seal_answer(&self, request: &Asked, kind: fn(Nonce) -> FrameKind, body: &[u8]) -> Bytes {
+        let asked = &request.envelope;
+        let envelope = self.envelope(kind(asked.nonce), asked.route, &asked.sender, asked.sender_boot);
+        self.seal(&request.channel, envelope, body)
     }
 
-    /// The refusal of a request whose sender is proven.
-    pub(crate) fn refuse(&self, request: &Envelope, nack: Nack) -> Answer {
+    /// The refusal of a request whose sender is enrolled.
+    pub(crate) fn refuse(&self, request: &Asked, nack: Nack) -> Answer {
         let frame = self.seal_answer(request, |to| FrameKind::Nack { to }, &nack.to_bytes());
         Answer { status: nack.slug.http_status(), frames: Some(Frames::one(frame)), slug: nack.slug.as_str() }
     }
@@ -128,40 +151,45 @@ impl Gate {
     /// Opens a request, in the order of cost and risk.
     ///
     /// # Errors
-    /// The answer that the caller gets: a signed refusal if it is enrolled, so that it can trust the boot or
-    /// the time that it is told, else a bare slug.
-    pub(crate) fn open_request(&self, route: Route, bytes: &Bytes) -> Result<Opened, Answer> {
+    /// The answer that the caller gets: a refusal that this node proves to be its own if the caller is enrolled, so that
+    /// it can trust the boot or the time that it is told, else a bare slug.
+    pub(crate) fn open_request(
+        &self,
+        channel: &ChannelIdentity,
+        route: Route,
+        bytes: &Bytes,
+    ) -> Result<Opened, Answer> {
         let frame = ReceivedFrame::parse(bytes).map_err(|error| bare(error.slug()))?;
+        let key = self.caller(channel, frame.header()).map_err(bare)?;
         let envelope = frame.header().envelope.clone();
-        let key = self
-            .directory
-            .calling_key(&envelope.sender, frame.header().key_id)
-            .ok_or_else(|| bare(Slug::UnknownPeer))?
-            .clone();
+        let asked = Asked { envelope, channel: channel.clone() };
+        let envelope = &asked.envelope;
         let now = self.wall.now();
-        let refused = |error: FrameError| self.refuse(&envelope, error.nack());
+        let refused = |error: FrameError| self.refuse(&asked, error.nack());
         let here = Addressed { node: &self.node, boot: self.boot, route, now };
-        check_request(&envelope, &here).map_err(refused)?;
+        check_request(envelope, &here).map_err(refused)?;
         let (sent_at, nonce) = (envelope.sent_at, envelope.nonce);
-        self.with_window(&envelope.sender, |window| window.check(sent_at, nonce, now)).map_err(refused)?;
-        let verified = frame.verify(&key).map_err(|error| bare(error.slug()))?;
-        self.with_window(&envelope.sender, |window| window.record(sent_at, nonce, now)).map_err(refused)?;
+        self.with_sender(&envelope.sender, |sender| sender.window.check(sent_at, nonce, now))
+            .map_err(refused)?;
+        let verified = proven(channel, frame, &key).map_err(|error| bare(error.slug()))?;
+        // Only what is proven to be a sender's own takes of its rate: nobody uses up another's.
+        self.with_sender(&envelope.sender, |sender| sender.bucket.take(1.0, Instant::now()))
+            .map_err(|_| self.refuse(&asked, Nack::of(Slug::RateLimited)))?;
+        self.with_sender(&envelope.sender, |sender| sender.window.record(sent_at, nonce, now))
+            .map_err(refused)?;
         verified.body().map_err(refused)?;
         let body = bytes.slice(verified.body_range());
-        Ok(Opened { envelope, body })
+        Ok(Opened { asked, body })
     }
 
     /// Opens a frame of the answer to `request`.
-    pub(crate) fn open_answer(&self, request: &Envelope, bytes: &Bytes) -> Result<OpenedAnswer, AnswerFault> {
+    pub(crate) fn open_answer(&self, request: &Asked, bytes: &Bytes) -> Result<OpenedAnswer, AnswerFault> {
         let invalid = |error: FrameError| AnswerFault::Invalid(error.slug());
         let frame = ReceivedFrame::parse(bytes).map_err(invalid)?;
         let envelope = frame.header().envelope.clone();
-        check_answer(&envelope, request).map_err(invalid)?;
-        let key = self
-            .directory
-            .calling_key(&envelope.sender, frame.header().key_id)
-            .ok_or(AnswerFault::Invalid(Slug::UnknownPeer))?;
-        let verified = frame.verify(key).map_err(invalid)?;
+        check_answer(&envelope, &request.envelope).map_err(invalid)?;
+        let key = self.caller(&request.channel, frame.header()).map_err(AnswerFault::Invalid)?;
+        let verified = proven(&request.channel, frame, &key).map_err(invalid)?;
         verified.body().map_err(invalid)?;
         let body = bytes.slice(verified.body_range());
         if matches!(envelope.kind, FrameKind::Nack { .. }) {
@@ -169,6 +197,31 @@ impl Gate {
             return Err(AnswerFault::Nack(nack));
         }
         Ok(OpenedAnswer { envelope, body })
+    }
+
+    fn seal(&self, channel: &ChannelIdentity, envelope: Envelope, body: &[u8]) -> Bytes {
+        Bytes::from(match channel.sender_proof() {
+            SenderProof::Signature => frame::seal(&self.key, envelope, body),
+            SenderProof::Channel => frame::seal_for_channel(self.key.id(), envelope, body),
+        })
+    }
+
+    /// The key of whoever a frame says that it is from, if that is whom its channel proves and who is enrolled.
+    fn caller(&self, channel: &ChannelIdentity, header: &Header) -> Result<PublicKey, Slug> {
+        let (sender, key_id) = (&header.envelope.sender, header.key_id);
+        let is_other = channel.node().is_some_and(|node| node != sender)
+            || channel.key().is_some_and(|key| key != key_id);
+        if is_other {
+            return Err(Slug::IdentityMismatch);
+        }
+        let directory = self.enrolled.directory();
+        match directory.calling_key(sender, key_id) {
+            Some(key) => Ok(key.clone()),
+            None if directory.node(sender).is_some_and(|node| node.keys.contains_key(&key_id)) => {
+                Err(Slug::PeerRevoked)
+            }
+            None => Err(Slug::UnknownPeer),
+        }
     }
 
     fn envelope(
@@ -194,10 +247,25 @@ impl Gate {
         }
     }
 
-    fn with_window<T>(&self, sender: &NodeId, check: impl FnOnce(&mut NonceWindow) -> T) -> T {
-        let mut windows = lock(&self.windows);
-        // Enrolled senders only: as many windows as the directory has entries.
-        check(windows.entry(sender.clone()).or_default())
+    fn with_sender<T>(&self, sender: &NodeId, use_it: impl FnOnce(&mut Sender) -> T) -> T {
+        let mut senders = lock(&self.senders);
+        // Enrolled senders only: as many as the directory has had entries.
+        use_it(senders.entry(sender.clone()).or_insert_with(|| Sender {
+            window: NonceWindow::new(),
+            bucket: TokenBucket::new(self.rate, Instant::now()),
+        }))
+    }
+}
+
+/// Proves the sender of a frame, in the one way of its channel.
+fn proven<'a>(
+    channel: &ChannelIdentity,
+    frame: ReceivedFrame<'a>,
+    key: &PublicKey,
+) -> Result<VerifiedFrame<'a>, FrameError> {
+    match channel.sender_proof() {
+        SenderProof::Signature => frame.verify(key),
+        SenderProof::Channel => frame.vouched_for(),
     }
 }
 

@@ -1,9 +1,12 @@
-//! Frames over HTTP/2: one request per frame, the frames of the answer back to back in its body.
+//! Frames over HTTP/2, on TLS or plain: one request per frame, the frames of the answer back to back in its body.
 //!
 //! `nodelay` on both sides always: without it the delayed acknowledgements of TCP cost 40 ms per exchange.
 
+mod admission;
 pub mod client;
 pub mod server;
+
+pub use admission::ListenerLimits;
 
 use std::future::Future;
 use std::time::Duration;
@@ -66,11 +69,19 @@ mod tests {
     use tokio::task::JoinSet;
 
     use crate::config::PeerEndpoint;
+    use crate::http::ListenerLimits;
     use crate::http::client::HttpTransport;
-    use crate::http::server::PeerServer;
+    use crate::http::server::{PeerSecurity, PeerServer};
+    use crate::rate::Rate;
     use crate::transport::{
-        Answer, BoxFuture, FrameSource, Frames, PeerService, Transport as _, TransportError,
+        Answer, BoxFuture, ChannelIdentity, FrameSource, Frames, PeerService, Transport as _, TransportError,
     };
+
+    /// What one address may ask is not what is looked at here.
+    fn unhurried() -> ListenerLimits {
+        let requests_per_address = Rate { per_second: 1e9, burst: 1e9 };
+        ListenerLimits { requests_per_address, ..ListenerLimits::default() }
+    }
 
     /// Answers each frame with itself, and ends the answer a moment later, each a little later than the one before.
     #[derive(Default)]
@@ -97,7 +108,7 @@ mod tests {
     }
 
     impl PeerService for Echo {
-        fn call(&self, _: Route, frame: Bytes) -> BoxFuture<'static, Answer> {
+        fn call(&self, _: &ChannelIdentity, _: Route, frame: Bytes) -> BoxFuture<'static, Answer> {
             let pauses = self.0.fetch_add(1, Ordering::Relaxed) % 6;
             let frames = Some(Frames::new(EndsLater { frame: Some(frame), pauses }));
             Box::pin(async move { Answer { status: 200, frames, slug: "ok" } })
@@ -109,8 +120,8 @@ mod tests {
     async fn a_connection_outlives_thousands_of_answers_that_end_after_their_frame() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = PeerUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-        let server = PeerServer::spawn(listener, Arc::new(Echo::default()));
-        let transport = HttpTransport::new();
+        let server = PeerServer::spawn(listener, PeerSecurity::Plain, unhurried(), Arc::new(Echo::default()));
+        let transport = HttpTransport::plain();
         let id = NodeId::new("b").unwrap();
         let connection = transport.connect(&PeerEndpoint { id: id.clone(), url }).await.unwrap();
         let envelope = Envelope {

@@ -2,14 +2,16 @@
 //!
 //! A [`node::Node`] embeds in any service: it is given a store behind core's port, a key, the enrolled peers, and a
 //! [`transport::Transport`], and replicates records of any kind. It never opens a file, reads a flag or names a
-//! database; every frame that leaves is signed and every frame that enters is verified, in one place each.
+//! database; the sender of every frame is proven, by its signature or by its channel, in one place each.
 //!
 //! Module map: [`node`] (the handle), `write` (a client's write), `peer` (hello, delivery and catch-up, per peer),
-//! `server` (what peers ask), `admit` (how ops enter), `gate` (how frames enter and leave), [`http`] and
-//! [`transport`] (how they travel).
+//! `server` (what peers ask), `admit` (how ops enter), `gate` (how frames enter and leave), [`http`], [`tls`]
+//! and [`transport`] (how they travel).
 
 mod admit;
 pub mod config;
+mod connections;
+pub mod enrolled;
 pub mod error;
 mod exchange;
 mod gate;
@@ -18,10 +20,12 @@ mod inner;
 pub mod metrics;
 pub mod node;
 mod peer;
+pub mod rate;
 mod server;
 pub mod status;
 mod store_call;
 mod tasks;
+pub mod tls;
 pub mod transport;
 mod write;
 

@@ -50,6 +50,8 @@ pub struct NetCounters {
     pub admitted: BTreeMap<&'static str, u64>,
     /// Requests refused before their body was read, by slug.
     pub refused_frames: BTreeMap<&'static str, u64>,
+    /// Connections of the peer listener that came to nothing: `too_many`, `handshake`.
+    pub refused_connections: BTreeMap<&'static str, u64>,
     /// Sessions ended, by direction and result: `push_complete`, `push_broken`, `pull_complete`,
     /// `pull_deferred` (something was refused for now), `pull_elsewhere` (the peer pushes meanwhile), `pull_broken`.
     pub sessions: BTreeMap<&'static str, u64>,
@@ -61,7 +63,8 @@ pub struct NetCounters {
     pub rebootstraps_ended: u64,
     /// How the epoch of the own ops was settled: `fresh` or `continued`.
     pub epochs: BTreeMap<&'static str, u64>,
-    /// Things that must not happen: `id_drift`, `equivocation`, `self_peer`, `rolled_back`, `new_mesh_void`.
+    /// Things that must not happen: `id_drift`, `equivocation`, `self_peer`, `rolled_back`, `new_mesh_void`,
+    /// `identity_mismatch`.
     pub alarms: BTreeMap<&'static str, u64>,
 }
 

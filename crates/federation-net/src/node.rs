@@ -21,6 +21,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use crate::config::NodeConfig;
+use crate::enrolled::Enrolled;
 use crate::error::{ReadError, StartError, WriteError};
 use crate::gate::Gate;
 use crate::inner::{Inner, Members, OpenWrites, lock};
@@ -33,7 +34,7 @@ use crate::server::serve;
 use crate::status::{NodeStatus, OpAtPeer, OpStatus, PeerStatus, Readiness};
 use crate::store_call::query;
 use crate::tasks::Tasks;
-use crate::transport::{Answer, BoxFuture, PeerService, Transport};
+use crate::transport::{Answer, BoxFuture, ChannelIdentity, PeerService, Transport, TurnedAway};
 use crate::write::{WriteReceipt, write};
 
 /// Messages that wait for a link's task: a full live lane, and room for the rest.
@@ -53,8 +54,8 @@ pub struct Ports {
     pub store: Arc<dyn ReplicaStore>,
     /// The key that signs frames: the same that seals ops.
     pub key: Arc<NodeKey>,
-    /// Who is enrolled, without this node.
-    pub directory: Directory,
+    /// Who is enrolled, without this node: the same handle as the transport's and the listener's.
+    pub enrolled: Enrolled,
     /// What a valid record is.
     pub rules: Arc<dyn RecordRules>,
     /// The time.
@@ -79,12 +80,13 @@ impl Node {
         if w < 1 || w > n {
             return Err(StartError::Quorum { w, n });
         }
-        let (peers, links) = peers(&config, &ports.directory)?;
+        let (peers, links) = peers(&config, &ports.enrolled.directory())?;
         let gate = Gate::new(
             config.node.clone(),
             ports.boot,
             ports.key,
-            ports.directory,
+            ports.enrolled,
+            config.peer_rate,
             Arc::clone(&ports.wall),
             ports.seed,
         );
@@ -252,9 +254,20 @@ impl std::fmt::Debug for Node {
 }
 
 impl PeerService for Node {
-    fn call(&self, route: Route, frame: Bytes) -> BoxFuture<'static, Answer> {
-        let inner = Arc::clone(&self.inner);
-        Box::pin(async move { serve(&inner, route, &frame).await })
+    fn call(&self, channel: &ChannelIdentity, route: Route, frame: Bytes) -> BoxFuture<'static, Answer> {
+        let (inner, channel) = (Arc::clone(&self.inner), channel.clone());
+        Box::pin(async move { serve(&inner, &channel, route, &frame).await })
+    }
+
+    fn turned_away(&self, what: TurnedAway) {
+        self.inner.metrics.with(|counters| {
+            let (by_word, word) = match what {
+                TurnedAway::Connection => (&mut counters.refused_connections, "too_many"),
+                TurnedAway::Handshake => (&mut counters.refused_connections, "handshake"),
+                TurnedAway::Request(slug) => (&mut counters.refused_frames, slug.as_str()),
+            };
+            *by_word.entry(word).or_default() += 1;
+        });
     }
 }
 

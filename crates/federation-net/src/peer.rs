@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use federation_core::dot::Dot;
 use federation_core::id::{BootId, NodeId, OpHash, StoreId};
+use federation_core::limits::{PACED_FRAMES_BURST, PACED_FRAMES_PER_SECOND};
 use federation_core::link::LinkEvent;
 use federation_core::node_clock::NodeClock;
 use federation_core::planted::{Defect, is_planted};
@@ -19,9 +20,11 @@ use federation_core::session::SessionReceiver;
 use federation_wire::v1::clock_page::ClockAssembly;
 use federation_wire::v1::hello::RebootstrapReason;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::config::PeerEndpoint;
 use crate::inner::lock;
+use crate::rate::{Rate, TokenBucket};
 use crate::status::LinkState;
 
 /// An enrolled peer.
@@ -36,7 +39,12 @@ pub(crate) struct Peer {
     overflowed: AtomicBool,
     /// Whether a session delivers to the peer, by push or as the answer to its pull: one at a time.
     delivering: AtomicBool,
+    /// How fast requests go to it.
+    pacer: Mutex<TokenBucket>,
 }
+
+/// Below the rate at which a peer refuses.
+const PACE: Rate = Rate { per_second: PACED_FRAMES_PER_SECOND as f64, burst: PACED_FRAMES_BURST as f64 };
 
 /// What the node tells a link.
 #[derive(Debug)]
@@ -122,11 +130,21 @@ impl Peer {
             messages,
             overflowed: AtomicBool::new(false),
             delivering: AtomicBool::new(false),
+            pacer: Mutex::new(TokenBucket::new(PACE, Instant::now())),
         }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, PeerState> {
         lock(&self.state)
+    }
+
+    /// Returns when the next request may go to it.
+    pub(crate) async fn pace(&self) {
+        loop {
+            let taken = lock(&self.pacer).take(1.0, Instant::now());
+            let Err(wait) = taken else { return };
+            tokio::time::sleep(wait).await;
+        }
     }
 
     /// Hands a new own op to the link. Without room a session delivers it: nothing is lost, nobody waits.

@@ -22,30 +22,38 @@ use crate::peer::hello::answer_hello;
 use crate::peer::pull::serve_pull;
 use crate::peer::{Peer, Receiving};
 use crate::store_call::submit_one;
-use crate::transport::{Answer, Frames};
+use crate::transport::{Answer, ChannelIdentity, Frames};
 
 const OK: u16 = 200;
 
 /// Handles one request frame.
-pub(crate) async fn serve(inner: &Arc<Inner>, route: Route, frame: &Bytes) -> Answer {
-    let answer = match inner.gate.open_request(route, frame) {
+pub(crate) async fn serve(
+    inner: &Arc<Inner>,
+    channel: &ChannelIdentity,
+    route: Route,
+    frame: &Bytes,
+) -> Answer {
+    let answer = match inner.gate.open_request(channel, route, frame) {
         Ok(opened) => serve_opened(inner, route, opened).await,
         Err(answer) => answer,
     };
     if answer.status != OK {
         inner.metrics.with(|counters| *counters.refused_frames.entry(answer.slug).or_default() += 1);
     }
+    if answer.ends_connection() {
+        inner.alarm(answer.slug);
+    }
     answer
 }
 
 async fn serve_opened(inner: &Arc<Inner>, route: Route, opened: Opened) -> Answer {
-    let refuse = |slug| inner.gate.refuse(&opened.envelope, Nack::of(slug));
+    let refuse = |slug| inner.gate.refuse(&opened.asked, Nack::of(slug));
     let members = inner.members();
-    let Some(peer) = members.peer(&opened.envelope.sender) else { return refuse(Slug::UnknownPeer) };
+    let Some(peer) = members.peer(&opened.asked.envelope.sender) else { return refuse(Slug::UnknownPeer) };
     if inner.tasks.stop().is_cancelled() {
         return refuse(Slug::ShuttingDown);
     }
-    let boot = opened.envelope.sender_boot;
+    let boot = opened.asked.envelope.sender_boot;
     let reply = match route {
         Route::Hello => hello(inner, peer, &opened).await.map(|body| answer(inner, &opened, &body)),
         Route::Push => match admissible(peer, boot) {
@@ -59,7 +67,7 @@ async fn serve_opened(inner: &Arc<Inner>, route: Route, opened: Opened) -> Answe
 }
 
 fn answer(inner: &Inner, opened: &Opened, body: &[u8]) -> Answer {
-    let frame = inner.gate.seal_answer(&opened.envelope, |to| FrameKind::Answer { to }, body);
+    let frame = inner.gate.seal_answer(&opened.asked, |to| FrameKind::Answer { to }, body);
     Answer { status: OK, frames: Some(Frames::one(frame)), slug: "ok" }
 }
 
@@ -74,16 +82,16 @@ fn admissible(peer: &Peer, boot: BootId) -> Result<(), Slug> {
 
 async fn hello(inner: &Arc<Inner>, peer: &Arc<Peer>, opened: &Opened) -> Result<Vec<u8>, Slug> {
     let hello = Hello::from_bytes(&opened.body).map_err(|_| Slug::Malformed)?;
-    let envelope = &opened.envelope;
+    let envelope = &opened.asked.envelope;
     let answer = answer_hello(inner, peer, envelope.sender_boot, envelope.sent_at, &hello).await?;
     Ok(answer.to_bytes())
 }
 
 async fn push(inner: &Arc<Inner>, peer: &Arc<Peer>, opened: &Opened) -> Result<PushAnswer, Slug> {
     match Delivery::from_bytes(&opened.body).map_err(|_| Slug::Malformed)? {
-        Delivery::Page(page) => take_page(inner, peer, opened.envelope.sender_boot, &page).await,
+        Delivery::Page(page) => take_page(inner, peer, opened.asked.envelope.sender_boot, &page).await,
         Delivery::Complete(complete) => {
-            take_completion(inner, peer, opened.envelope.sender_boot, &complete).await
+            take_completion(inner, peer, opened.asked.envelope.sender_boot, &complete).await
         }
     }
 }
@@ -139,10 +147,10 @@ async fn take_completion(
 }
 
 fn pull(inner: &Arc<Inner>, peer: &Arc<Peer>, opened: &Opened) -> Result<Answer, Slug> {
-    let known = peer.clock_in(opened.envelope.sender_boot).ok_or(Slug::HelloFirst)?;
+    let known = peer.clock_in(opened.asked.envelope.sender_boot).ok_or(Slug::HelloFirst)?;
     let request = PullRequest::from_bytes(&opened.body).map_err(|_| Slug::Malformed)?;
     let right = peer.begin_delivering().ok_or(Slug::Busy)?;
-    let frames = serve_pull(inner, peer, right, opened.envelope.clone(), known, &request);
+    let frames = serve_pull(inner, peer, right, opened.asked.clone(), known, &request);
     Ok(Answer { status: OK, frames: Some(Frames::new(frames)), slug: "ok" })
 }
 

@@ -5,7 +5,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use federation_wire::frame::Route;
+use federation_core::id::{KeyId, NodeId};
+use federation_wire::frame::{Route, SenderProof};
+use federation_wire::slug::Slug;
 
 use crate::config::PeerEndpoint;
 
@@ -14,7 +16,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Makes connections to peers.
 pub trait Transport: Send + Sync + 'static {
-    /// Connects to a peer. What listens there proves itself by its frames, not by the connection.
+    /// Connects to a peer. What listens there has proven that it is this peer if [`Connection::channel`] says so, and
+    /// else proves it by its frames.
     fn connect<'a>(
         &'a self,
         peer: &'a PeerEndpoint,
@@ -23,8 +26,57 @@ pub trait Transport: Send + Sync + 'static {
 
 /// A connection to a peer; dropped, it is closed, with all that is under way on it.
 pub trait Connection: Send + Sync + 'static {
+    /// What the connection itself proves of the other side.
+    fn channel(&self) -> ChannelIdentity;
+
     /// Sends one frame and gives the frames of the answer. Calls may overlap.
     fn call(&self, route: Route, frame: Bytes) -> BoxFuture<'static, Result<Frames, TransportError>>;
+}
+
+/// Who is at the other end of a connection, as far as the connection itself proves it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ChannelIdentity {
+    /// Nobody is proven: plain HTTP, on loopback alone.
+    #[default]
+    Unproven,
+    /// The node holds its node key of this id; and this node has proven the same of its own. Frames have no signature.
+    NodeKey {
+        /// The node.
+        node: NodeId,
+        /// Its key.
+        key: KeyId,
+    },
+    /// A certificate of an operator's PKI is bound to the node, and says nothing of its node key.
+    Certificate {
+        /// The node.
+        node: NodeId,
+    },
+}
+
+impl ChannelIdentity {
+    /// The node, if it is proven.
+    pub fn node(&self) -> Option<&NodeId> {
+        match self {
+            Self::Unproven => None,
+            Self::NodeKey { node, .. } | Self::Certificate { node } => Some(node),
+        }
+    }
+
+    /// The node key by which it is proven.
+    pub fn key(&self) -> Option<KeyId> {
+        match self {
+            Self::NodeKey { key, .. } => Some(*key),
+            Self::Unproven | Self::Certificate { .. } => None,
+        }
+    }
+
+    /// What proves the sender of a frame on this channel, either way.
+    pub fn sender_proof(&self) -> SenderProof {
+        match self {
+            Self::NodeKey { .. } => SenderProof::Channel,
+            Self::Unproven | Self::Certificate { .. } => SenderProof::Signature,
+        }
+    }
 }
 
 /// Why a call had no answer.
@@ -33,6 +85,15 @@ pub enum TransportError {
     /// No connection could be made.
     #[error("no connection could be made")]
     Unreachable,
+    /// Something is there and did not finish the handshake in time.
+    #[error("the handshake was not finished in time")]
+    HandshakeTimedOut,
+    /// What is there does not prove to be the peer, or refuses this node.
+    #[error("what is there is not the peer")]
+    Untrusted,
+    /// The way to the peer is plain HTTP off loopback.
+    #[error("plain HTTP is for loopback alone")]
+    PlainOffLoopback,
     /// The connection ended before the answer did.
     #[error("the connection ended before the answer")]
     ConnectionLost,
@@ -127,8 +188,25 @@ impl FrameSource for tokio::sync::mpsc::Receiver<Bytes> {
 
 /// What answers the frames of peers: the node.
 pub trait PeerService: Send + Sync + 'static {
-    /// Handles one request frame. Never fails: what is refused is answered by a frame that says so.
-    fn call(&self, route: Route, frame: Bytes) -> BoxFuture<'static, Answer>;
+    /// Handles one request frame that came by `channel`. Never fails: what is refused is answered by a frame that says
+    /// so.
+    fn call(&self, channel: &ChannelIdentity, route: Route, frame: Bytes) -> BoxFuture<'static, Answer>;
+
+    /// Is told what the listener turned away by itself.
+    fn turned_away(&self, what: TurnedAway) {
+        let _ = what;
+    }
+}
+
+/// What a listener turns away before it is anybody's request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// A connection: its address, or all of them together, have as many as they may.
+    Connection,
+    /// A handshake that failed, or was not finished in time.
+    Handshake,
+    /// A request.
+    Request(Slug),
 }
 
 /// The answer to a request frame.
@@ -140,4 +218,11 @@ pub struct Answer {
     pub frames: Option<Frames>,
     /// The slug of a refusal, for a caller that gets no frame.
     pub slug: &'static str,
+}
+
+impl Answer {
+    /// Whether the connection ends with it: its other side speaks in the name of somebody else.
+    pub(crate) fn ends_connection(&self) -> bool {
+        self.slug == Slug::IdentityMismatch.as_str()
+    }
 }

@@ -1,11 +1,14 @@
 //! The native frame: `magic "FED1" | header_len u32 | header | body | signature 64`.
 //!
 //! The signature is Ed25519 over `"federation/v1/frame\0" || header bytes`; the header has the body's length and hash.
+//! Where the channel proves that the sender holds the key that the header names, there is no signature: [`SenderProof`]
+//! says which of the two forms a channel has, and it takes no other.
 //! A frame is opened in the order of cost and risk, and the types allow no other:
 //!
 //! 1. [`ReceivedFrame::parse`]: lengths and header;
 //! 2. [`check_request`] or [`check_answer`]: who, to whom, where, when; [`NonceWindow::check`];
-//! 3. [`ReceivedFrame::verify`] with the sender's key, then [`NonceWindow::record`];
+//! 3. [`ReceivedFrame::verify`] with the sender's key, or [`ReceivedFrame::vouched_for`] by the channel, then
+//!    [`NonceWindow::record`];
 //! 4. [`VerifiedFrame::body`]: only now the body is seen, checked against its signed hash.
 
 mod envelope;
@@ -20,6 +23,7 @@ pub use nonce_window::NonceWindow;
 
 use std::ops::Range;
 
+use federation_core::id::KeyId;
 use federation_core::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES_MAX};
 
 use crate::codec;
@@ -31,44 +35,50 @@ const FRAME_DOMAIN: &[u8] = b"federation/v1/frame\0";
 const PREFIX_BYTES: usize = 8;
 const SIGNATURE_BYTES: usize = 64;
 
-/// What stands before and behind a body. The same body goes to several peers under a head of its own each.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FrameParts {
-    /// Magic, header length and header.
-    pub head: Vec<u8>,
-    /// Over the header.
-    pub signature: [u8; 64],
+/// What proves who sent a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SenderProof {
+    /// Its own signature.
+    Signature,
+    /// The channel that it came by, which proved that the other end holds the sender's key. The frame has no signature.
+    Channel,
 }
 
-/// The frame that carries `body`.
+/// The signed frame that carries `body`.
 pub fn seal(key: &NodeKey, envelope: Envelope, body: &[u8]) -> Vec<u8> {
-    let FrameParts { mut head, signature } = seal_parts(key, envelope, BodyDigest::of(body));
-    head.reserve_exact(body.len() + SIGNATURE_BYTES);
-    head.extend_from_slice(body);
-    head.extend_from_slice(&signature);
-    head
+    let header = codec::encode(&Header { envelope, key_id: key.id(), body: BodyDigest::of(body) });
+    let mut frame = unsigned(&header, body);
+    frame.extend_from_slice(&key.sign(&signed_message(&header)));
+    frame
 }
 
-/// Head and signature of the frame that carries the body of this digest.
-pub fn seal_parts(key: &NodeKey, envelope: Envelope, body: BodyDigest) -> FrameParts {
-    let header = codec::encode(&Header { envelope, key_id: key.id(), body });
-    let signature = key.sign(&signed_message(&header));
-    let mut head = Vec::with_capacity(PREFIX_BYTES + header.len());
-    head.extend_from_slice(MAGIC);
-    head.extend_from_slice(&u32::try_from(header.len()).unwrap_or(u32::MAX).to_le_bytes());
-    head.extend_from_slice(&header);
-    FrameParts { head, signature }
+/// The frame that carries `body` on a channel which has proven that this node holds the key of that id.
+pub fn seal_for_channel(key_id: KeyId, envelope: Envelope, body: &[u8]) -> Vec<u8> {
+    unsigned(&codec::encode(&Header { envelope, key_id, body: BodyDigest::of(body) }), body)
 }
 
-/// How many bytes the signed frame takes that `received` begins with; none while too few are there to tell.
-/// For a stream of frames, each of which is signed.
+fn unsigned(header: &[u8], body: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(PREFIX_BYTES + header.len() + body.len() + SIGNATURE_BYTES);
+    frame.extend_from_slice(MAGIC);
+    frame.extend_from_slice(&u32::try_from(header.len()).unwrap_or(u32::MAX).to_le_bytes());
+    frame.extend_from_slice(header);
+    frame.extend_from_slice(body);
+    frame
+}
+
+/// How many bytes the frame takes that `received` begins with; none while too few are there to tell. For a stream of
+/// frames, each of which has this proof.
 ///
 /// # Errors
 /// [`FrameError`] if no frame begins like that, or it is larger than [`FRAME_BYTES_MAX`].
-pub fn frame_len(received: &[u8]) -> Result<Option<usize>, FrameError> {
+pub fn frame_len(received: &[u8], proof: SenderProof) -> Result<Option<usize>, FrameError> {
     let Some((header_bytes, body_at)) = header_of(received)? else { return Ok(None) };
     let header = read_header(header_bytes)?;
-    let bytes = body_at + header.body.len as usize + SIGNATURE_BYTES;
+    let signature_bytes = match proof {
+        SenderProof::Signature => SIGNATURE_BYTES,
+        SenderProof::Channel => 0,
+    };
+    let bytes = body_at + header.body.len as usize + signature_bytes;
     if bytes > FRAME_BYTES_MAX {
         return Err(FrameError::TooLarge { bytes, limit_bytes: FRAME_BYTES_MAX });
     }
@@ -122,6 +132,18 @@ impl<'a> ReceivedFrame<'a> {
         key.verify(&signed_message(self.header_bytes), signature)
             .map_err(|_| FrameError::SignatureInvalid)?;
         Ok(VerifiedFrame { frame: self })
+    }
+
+    /// Takes the channel's word for the sender. The caller has seen that the channel proved the sender and the key that
+    /// the header names.
+    ///
+    /// # Errors
+    /// [`FrameError::Malformed`] if there is a signature all the same: on such a channel a frame has one form.
+    pub fn vouched_for(self) -> Result<VerifiedFrame<'a>, FrameError> {
+        match self.signature {
+            None => Ok(VerifiedFrame { frame: self }),
+            Some(_) => Err(FrameError::Malformed),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use federation_core::id::NodeId;
 use federation_net::config::PeerEndpoint;
 use federation_net::transport::{
-    Answer, BoxFuture, Connection, FrameSource, Frames, Transport, TransportError,
+    Answer, BoxFuture, ChannelIdentity, Connection, FrameSource, Frames, Transport, TransportError,
 };
 use federation_wire::frame::Route;
 use tokio::sync::oneshot;
@@ -138,7 +138,7 @@ impl Line {
             };
             network.under_way.spawn(again.deliver(route, frame.clone(), after));
         }
-        let answer = self.attached.service.call(route, frame).await;
+        let answer = self.attached.service.call(&ChannelIdentity::Unproven, route, frame).await;
         network.note(&taken, answer.status);
         network.awake(to).await;
         Some(answer)
@@ -172,6 +172,11 @@ async fn watch(network: Network, from: NodeId, to: NodeId, broken: CancellationT
 }
 
 impl Connection for Wire {
+    /// Nothing is proven: whoever is in the network makes and changes frames, so they are signed.
+    fn channel(&self) -> ChannelIdentity {
+        ChannelIdentity::Unproven
+    }
+
     fn call(&self, route: Route, frame: Bytes) -> BoxFuture<'static, Result<Frames, TransportError>> {
         let line = Arc::clone(&self.0);
         let (arrived, answer) = oneshot::channel();
@@ -237,7 +242,7 @@ impl Duplicate {
         tokio::select! {
             biased;
             () = attached.gone.cancelled() => {}
-            answer = attached.service.call(route, frame) => network.note(&taken, answer.status),
+            answer = attached.service.call(&ChannelIdentity::Unproven, route, frame) => network.note(&taken, answer.status),
         }
     }
 }

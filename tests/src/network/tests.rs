@@ -23,7 +23,7 @@ impl Echo {
 }
 
 impl PeerService for Echo {
-    fn call(&self, _: Route, frame: Bytes) -> BoxFuture<'static, Answer> {
+    fn call(&self, _: &ChannelIdentity, _: Route, frame: Bytes) -> BoxFuture<'static, Answer> {
         let echo = self.clone();
         Box::pin(async move {
             echo.came.lock().unwrap().push(frame.clone());
@@ -47,7 +47,7 @@ impl FrameSource for Endless {
 }
 
 impl PeerService for Endless {
-    fn call(&self, _: Route, _: Bytes) -> BoxFuture<'static, Answer> {
+    fn call(&self, _: &ChannelIdentity, _: Route, _: Bytes) -> BoxFuture<'static, Answer> {
         Box::pin(async { Answer { status: 200, frames: Some(Frames::new(Endless)), slug: "ok" } })
     }
 }
@@ -56,7 +56,7 @@ impl PeerService for Endless {
 struct Fragile;
 
 impl PeerService for Fragile {
-    fn call(&self, _: Route, _: Bytes) -> BoxFuture<'static, Answer> {
+    fn call(&self, _: &ChannelIdentity, _: Route, _: Bytes) -> BoxFuture<'static, Answer> {
         Box::pin(async { panic!("fragile") })
     }
 }

@@ -12,6 +12,7 @@ use federation_core::port::clock::WallClock;
 use federation_core::port::rules::{RecordRules, RuleViolation};
 use federation_core::port::store::{OpenIds, ReplicaStore};
 use federation_net::config::{NodeConfig, PeerEndpoint};
+use federation_net::enrolled::Enrolled;
 use federation_net::node::{Node, Ports};
 use federation_store::disk::Loss;
 use federation_store::index::Survival;
@@ -247,7 +248,7 @@ impl Mesh {
         let ports = Ports {
             store: shared,
             key: Arc::clone(&member.key),
-            directory,
+            enrolled: Enrolled::new(directory),
             rules: Arc::new(NoRules),
             wall,
             transport: network.transport(&member.id),

@@ -15,9 +15,11 @@ use federation_core::quorum::ack_tracker::{PeerOutcome, Reason};
 use federation_core::quorum::policy::WriteLevel;
 use federation_net::WriteReceipt;
 use federation_net::config::{NodeConfig, PeerEndpoint};
+use federation_net::enrolled::Enrolled;
 use federation_net::error::{QuorumNotMet, WriteError};
+use federation_net::http::ListenerLimits;
 use federation_net::http::client::HttpTransport;
-use federation_net::http::server::PeerServer;
+use federation_net::http::server::{PeerSecurity, PeerServer};
 use federation_net::node::{Node, Ports};
 use federation_net::status::{LinkState, OpAtPeer};
 use federation_store::{Options, Setup, StoreHandle};
@@ -96,17 +98,18 @@ impl Bench {
         let ports = Ports {
             store: Arc::clone(&store),
             key: Arc::clone(&key),
-            directory: Directory::new(&enrolments).unwrap(),
+            enrolled: Enrolled::new(Directory::new(&enrolments).unwrap()),
             rules: Arc::new(KindRules),
             wall: clock,
-            transport: Arc::new(HttpTransport::new()),
+            transport: Arc::new(HttpTransport::plain()),
             boot,
             seed: 11,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let node = Node::start(config, ports).unwrap();
-        let server = PeerServer::spawn(listener, Arc::new(node.clone()));
+        let limits = ListenerLimits::default();
+        let server = PeerServer::spawn(listener, PeerSecurity::Plain, limits, Arc::new(node.clone()));
         Self { node, key, address, _server: server, _store: store, _directory: directory, peers }
     }
 

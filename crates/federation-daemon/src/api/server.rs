@@ -2,14 +2,19 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use federation_net::tls::ListenerTls;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -17,6 +22,8 @@ use crate::api::guard::PanicGuard;
 
 /// How long a client may take to send a request's head; also how long an idle connection is kept.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long a client's TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a request's head. A URL with a namespace of 512 characters, percent-encoded, takes 6 KiB.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Connections open at once; more wait in the kernel's queue.
@@ -33,11 +40,13 @@ pub struct ClientServer {
 }
 
 impl ClientServer {
-    /// Serves `router` on `listener` until it is shut down. Must be called within a tokio runtime.
+    /// Serves `router` on `listener`, within TLS if there is a certificate, until it is shut down. Must be called within
+    /// a tokio runtime.
     ///
     /// `failed` is cancelled if a task of a request panics.
     pub fn spawn(
         listener: TcpListener,
+        tls: Option<ListenerTls>,
         router: Router,
         grace: Duration,
         failed: CancellationToken,
@@ -45,7 +54,7 @@ impl ClientServer {
         let local = listener.local_addr()?;
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
-        task.spawn(accept(listener, router, stop.clone(), failed, grace));
+        task.spawn(accept(listener, tls, router, stop.clone(), failed, grace));
         Ok(Self { task, stop, local })
     }
 
@@ -77,6 +86,7 @@ impl ClientServer {
 
 async fn accept(
     listener: TcpListener,
+    tls: Option<ListenerTls>,
     router: Router,
     stop: CancellationToken,
     failed: CancellationToken,
@@ -93,7 +103,12 @@ async fn accept(
             accepted = listener.accept(), if has_room => match accepted {
                 Ok((stream, _)) => {
                     let guard = PanicGuard(failed.clone());
-                    connections.spawn(serve(stream, router.clone(), stop.clone(), guard));
+                    let _ = stream.set_nodelay(true);
+                    let (router, stop) = (router.clone(), stop.clone());
+                    match &tls {
+                        None => connections.spawn(serve(stream, router, stop, guard)),
+                        Some(tls) => connections.spawn(serve_tls(stream, tls.config(), router, stop, guard)),
+                    };
                 }
                 Err(error) => {
                     warn!(%error, "a client connection could not be accepted");
@@ -116,10 +131,30 @@ fn connections_max() -> usize {
     half.clamp(1, CONNECTIONS_MAX)
 }
 
-async fn serve(stream: TcpStream, router: Router, stop: CancellationToken, _guard: PanicGuard) {
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "nodelay could not be set");
+async fn serve_tls(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    router: Router,
+    stop: CancellationToken,
+    guard: PanicGuard,
+) {
+    let shaking = tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream));
+    let shaken = tokio::select! {
+        biased;
+        () = stop.cancelled() => return,
+        shaken = shaking => shaken,
+    };
+    match shaken {
+        Ok(Ok(stream)) => serve(stream, router, stop, guard).await,
+        Ok(Err(error)) => debug!(%error, "a client's handshake failed"),
+        Err(_) => debug!("a client's handshake was not finished in time"),
     }
+}
+
+async fn serve<S>(stream: S, router: Router, stop: CancellationToken, _guard: PanicGuard)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_TIMEOUT)

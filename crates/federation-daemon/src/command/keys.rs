@@ -147,6 +147,7 @@ pub fn line(args: &IdArgs) -> Result<String, IdentityError> {
     let key_path = raw.key_file.unwrap_or_else(|| default_of("key_file").into());
     let keys = key_file::read(&key_path)?;
     let listen = raw.peer_listen.unwrap_or_else(|| default_of("peer_listen").to_owned());
-    let url = args.url.clone().unwrap_or_else(|| format!("http://{listen}"));
+    let scheme = if raw.peer_tls.as_deref() == Some("off") { "http" } else { "https" };
+    let url = args.url.clone().unwrap_or_else(|| format!("{scheme}://{listen}"));
     Ok(format!("federationd peer add --full --id {id} --url {url} --key {}", keys.active().public()))
 }

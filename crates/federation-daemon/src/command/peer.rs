@@ -57,7 +57,7 @@ pub struct AddArgs {
     /// Its node id.
     #[arg(long, required_unless_present = "from")]
     pub id: Option<String>,
-    /// Its peer URL: http, host and port.
+    /// Its peer URL: https, host and port; http for one on loopback with `peer_tls = "off"`.
     #[arg(long, required_unless_present = "from")]
     pub url: Option<String>,
     /// Its public key, as in ed25519:...

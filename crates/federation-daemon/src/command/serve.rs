@@ -5,14 +5,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use federation_core::id::NodeId;
 use federation_core::port::clock::WallClock as _;
 use federation_core::port::store::{OpenIds, StoreError};
 use federation_core::scope::Scope;
 use federation_net::config::NodeConfig;
+use federation_net::enrolled::Enrolled;
+use federation_net::http::ListenerLimits;
 use federation_net::http::client::HttpTransport;
-use federation_net::http::server::PeerServer;
+use federation_net::http::server::{PeerSecurity, PeerServer};
 use federation_net::node::{Node, Ports};
+use federation_net::tls::{Credentials, PeerTls};
 use federation_store::{Options, RealDisk, Setup, SledIndexes, StoreHandle};
+use federation_wire::keys::NodeKey;
 use federation_wire::memory::KindRules;
 use federation_wire::seal::GroupSealer;
 use indicatif::ProgressBar;
@@ -22,6 +27,7 @@ use tracing::{info, warn};
 
 use crate::api::{ApiState, ClientServer, RequestLimits, router};
 use crate::clock::SystemClock;
+use crate::config::tls::{PeerListener, PeerTlsSettings};
 use crate::config::{Config, DataDirProblem, Fault, Faults, Given, RawConfig, Sockets, Start};
 use crate::metrics::Meters;
 use crate::random;
@@ -171,7 +177,9 @@ impl Running {
         let store = open_store(&config.data_dir, setup, tell_failed)
             .map_err(|problem| Faults(vec![Fault::DataDir { path: config.data_dir.clone(), problem }]))?;
         let store = Arc::new(store);
-        let transport = Arc::new(HttpTransport::new());
+        let enrolled = Enrolled::new(directory.clone());
+        let (peer_tls, security) = peer_security(&id, &key, enrolled.clone(), config.peer_tls)?;
+        let transport = Arc::new(HttpTransport::new(peer_tls));
         let config_version = directory.config_version(&id, &Scope::everything());
         let node_config = NodeConfig {
             write_level: config.write_level,
@@ -182,7 +190,7 @@ impl Running {
         let ports = Ports {
             store: Arc::clone(&store) as _,
             key,
-            directory,
+            enrolled,
             rules: Arc::new(KindRules),
             wall: Arc::clone(&wall) as _,
             transport: Arc::clone(&transport) as _,
@@ -195,7 +203,8 @@ impl Running {
         let peers = peers.listen(BACKLOG).map_err(|e| system("the peer address cannot be listened on", e))?;
         let peer_address = peers.local_addr().map_err(|e| system("the peer address is not known", e))?;
         let node = Node::start(node_config, ports).map_err(|fault| Faults(vec![fault.into()]))?;
-        let peers = PeerServer::spawn(peers, Arc::new(node.clone()));
+        let limits = ListenerLimits::default();
+        let peers = PeerServer::spawn(peers, security, limits, Arc::new(node.clone()));
         let meters = Arc::new(Meters::new(node.clone(), store.metrics()));
         let api = ApiState::new(
             node.clone(),
@@ -206,7 +215,8 @@ impl Running {
             RequestLimits { requests_max: config.requests_max, body_deadline: config.body_timeout },
         );
         let grace = config.shutdown_grace;
-        let clients = ClientServer::spawn(clients, router(api.clone()), grace, api.failed.clone())
+        let (routes, failed) = (router(api.clone()), api.failed.clone());
+        let clients = ClientServer::spawn(clients, config.client_tls, routes, grace, failed)
             .map_err(|e| system("the client address is not known", e))?;
         let status = node.status();
         info!(
@@ -242,6 +252,27 @@ impl Running {
         info!("stopped");
         Ok(())
     }
+}
+
+/// TLS for the connections to peers, and what their own go to.
+fn peer_security(
+    id: &NodeId,
+    key: &Arc<NodeKey>,
+    enrolled: Enrolled,
+    settings: PeerTlsSettings,
+) -> Result<(PeerTls, PeerSecurity), Faults> {
+    let credentials = match settings.pki {
+        Some(pki) => Ok(pki),
+        None => Credentials::of_node_key(id, key),
+    };
+    let tls = credentials
+        .and_then(|credentials| PeerTls::new(enrolled, credentials))
+        .map_err(|error| Faults(vec![error.into()]))?;
+    let security = match settings.listener {
+        PeerListener::Tls => PeerSecurity::Tls(tls.clone()),
+        PeerListener::Plain => PeerSecurity::Plain,
+    };
+    Ok((tls, security))
 }
 
 /// The store, once nobody else has it: a callback of its last commit may for a moment.

@@ -7,9 +7,11 @@ use std::path::PathBuf;
 
 use federation_core::id::IdError;
 use federation_core::quorum::policy::{LevelError, PolicyError};
+use federation_net::tls::PkiFault;
 use federation_wire::identity::UrlError;
 
 use crate::enrolment::EnrolError;
+use crate::files::PrivateFileError;
 
 /// One reason not to start.
 #[derive(Debug, thiserror::Error)]
@@ -48,16 +50,67 @@ pub enum Fault {
         /// What was given.
         text: String,
     },
-    /// An address off loopback.
+    /// An address off loopback, without TLS.
     #[error(
-        "{setting}: {address} is not on loopback; without TLS, which this version does not have, a node listens on 127.0.0.0/8 or ::1 only"
+        "{setting}: {address} is not on loopback and would be plain HTTP: {cure}, or listen on 127.0.0.0/8 or ::1"
     )]
     NotLoopback {
         /// The setting.
         setting: &'static str,
         /// The address.
         address: SocketAddr,
+        /// What makes it TLS.
+        cure: &'static str,
     },
+    /// A setting that is one of a few words.
+    #[error("{setting}: {text:?} is not one of {words}")]
+    Choice {
+        /// The setting.
+        setting: &'static str,
+        /// What was given.
+        text: String,
+        /// What it may be.
+        words: &'static str,
+    },
+    /// A setting without the ones that belong to it.
+    #[error("{missing}: is not given, and belongs to {given}: give {all}, or none of them")]
+    Incomplete {
+        /// What was given.
+        given: &'static str,
+        /// What is missing.
+        missing: &'static str,
+        /// What belongs together.
+        all: &'static str,
+    },
+    /// A file of a certificate or its key.
+    #[error("{setting} {}: {problem}", path.display())]
+    TlsFile {
+        /// The setting.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        problem: TlsFileProblem,
+    },
+    /// The trust domain is not one.
+    #[error(
+        "peer_spiffe_domain: {text:?} is not a trust domain: lower-case letters, digits and . - _ alone, as in example.org"
+    )]
+    SpiffeDomain {
+        /// What was given.
+        text: String,
+    },
+    /// A peer to which no certificate can belong.
+    #[error(
+        "peer {id}: nothing says which certificate is its own: set its tls_fingerprint in the peers file, or peer_spiffe_domain"
+    )]
+    PeerUnbound {
+        /// The peer.
+        id: String,
+    },
+    /// TLS could not be set up.
+    #[error("TLS: {}", chain(.0))]
+    Tls(#[from] federation_net::tls::TlsError),
     /// An address could not be bound.
     #[error(
         "{setting}: {address} cannot be listened on: {source}; stop what uses it, or choose another port"
@@ -146,9 +199,9 @@ pub enum Fault {
         /// The enrolments.
         peers_file: PathBuf,
     },
-    /// A peer off loopback.
+    /// Plain HTTP to a peer off loopback.
     #[error(
-        "peer {id}: {url} is not plain HTTP on loopback, which is all that this version speaks: TLS is not there yet"
+        "peer {id}: {url} is plain HTTP off loopback: enrol it with https:// (`federationd peer add --replace`), and leave peer_tls on there"
     )]
     PeerUrlOffLoopback {
         /// The peer.
@@ -167,6 +220,23 @@ pub enum Fault {
     /// The node did not start for another reason.
     #[error(transparent)]
     Node(#[from] federation_net::error::StartError),
+}
+
+/// Why a file of a certificate or its key is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsFileProblem {
+    /// It cannot be read, or is open to others.
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
+    /// It is not PEM. What it holds is not told: it may be a key.
+    #[error("is not PEM, as in -----BEGIN CERTIFICATE----- or -----BEGIN PRIVATE KEY-----")]
+    NotPem,
+    /// It is PEM of something else.
+    #[error("is PEM without a private key (RSA, ECDSA or Ed25519) in it")]
+    NotInIt,
+    /// What it holds is not taken.
+    #[error(transparent)]
+    Pki(#[from] PkiFault),
 }
 
 /// Why a data directory cannot be used.

@@ -100,7 +100,7 @@ fn by_url<'a>(
 
 fn endpoint(node: &EnrolledNode, faults: &mut Vec<Fault>) -> Option<PeerEndpoint> {
     let url = node.url.as_ref()?;
-    if url.is_tls() || !url.is_loopback() {
+    if !url.is_tls() && !url.is_loopback() {
         faults.push(Fault::PeerUrlOffLoopback { id: node.id.to_string(), url: url.to_string() });
         return None;
     }

@@ -58,8 +58,15 @@ macro_rules! settings {
 settings! {
     node_id: String = "host-<hostname>", "This node's name in the mesh; also FEDERATION_NODE_ID";
     key_file: PathBuf = "federation.key", "The node's secret key, mode 0600, never in the data directory";
-    listen: String = "127.0.0.1:9077", "Address for clients and metrics; loopback only";
-    peer_listen: String = "127.0.0.1:9078", "Address for peers; loopback only";
+    listen: String = "127.0.0.1:9077", "Address for clients and metrics; off loopback only with tls_cert and tls_key";
+    tls_cert: PathBuf = "<none>", "Certificate chain (PEM) of the client listener, which then serves HTTPS";
+    tls_key: PathBuf = "<none>", "Key (PEM) of that certificate, mode 0600";
+    peer_listen: String = "127.0.0.1:9078", "Address for peers";
+    peer_tls: String = "on", "What the peer listener speaks: on for mutual TLS, off for plain HTTP on loopback";
+    peer_tls_cert: PathBuf = "<none>", "Certificate chain (PEM) to show peers in place of the node key's own";
+    peer_tls_key: PathBuf = "<none>", "Key (PEM) of that certificate, mode 0600";
+    peer_tls_ca: PathBuf = "<none>", "CA certificates (PEM) that the peers' certificates lead to";
+    peer_spiffe_domain: String = "<none>", "Domain of spiffe://<domain>/<node-id>, by which peers' certificates are theirs";
     data_dir: PathBuf = "federation-data", "Directory of the durable state";
     peers_file: PathBuf = "peers.toml", "Enrolled peers; must exist when named";
     quorum_writes: LevelText = "majority", "Nodes that must hold a write before it is answered 201: one, majority, all, or a number";

@@ -9,12 +9,14 @@ use std::time::Duration;
 use federation_core::id::NodeId;
 use federation_core::quorum::policy::WriteLevel;
 use federation_net::config::PeerEndpoint;
+use federation_net::tls::ListenerTls;
 use federation_wire::identity::Directory;
 use federation_wire::keys::OwnKeys;
 use tokio::net::TcpSocket;
 
 use crate::config::raw::{RawConfig, defaults};
-use crate::config::{Fault, Faults, data_dir, peers};
+use crate::config::tls::{PeerListener, PeerTlsSettings};
+use crate::config::{Fault, Faults, data_dir, peers, tls};
 use crate::enrolment::{EnrolError, key_file};
 use crate::files::is_within;
 
@@ -44,6 +46,10 @@ pub struct Config {
     pub directory: Directory,
     /// The peers that are dialled.
     pub peers: Vec<PeerEndpoint>,
+    /// What the client listener shows; nothing if it speaks plain HTTP.
+    pub client_tls: Option<ListenerTls>,
+    /// What the peer listener speaks, and by what this node proves itself.
+    pub peer_tls: PeerTlsSettings,
     /// How many nodes must hold a write.
     pub write_level: WriteLevel,
     /// How long a write waits for them.
@@ -89,11 +95,15 @@ impl TryFrom<Given> for Start {
         let node = take(&mut faults, node_id(&given, &raw));
         let data_dir = raw.data_dir.clone().unwrap_or_else(|| defaults::data_dir.into());
         let keys = take(&mut faults, keys(&raw, &data_dir));
-        let listen = take(&mut faults, address("listen", raw.listen.as_deref(), defaults::listen));
-        let peer_listen =
-            take(&mut faults, address("peer_listen", raw.peer_listen.as_deref(), defaults::peer_listen));
+        let client_tls = tls::of_clients(&raw, &mut faults);
+        let peer_tls = tls::of_peers(&raw, &mut faults);
+        let listen = Listen::clients(&raw).address(&mut faults);
+        let peer_listen = Listen::peers(&raw, peer_tls.listener).address(&mut faults);
         let own = peers::Own { id: node.as_ref(), keys: keys.as_ref(), address: peer_listen };
         let picked = peers::pick(&raw, &own, &mut faults);
+        if let Some(directory) = &picked.directory {
+            tls::check_bound(&raw, directory, picked.endpoints.iter().map(|peer| &peer.id), &mut faults);
+        }
         let write_level = write_level(&raw, picked.n, &mut faults);
         let times = Times::read(&raw, &mut faults);
         let requests_max = requests_max(&raw, &mut faults);
@@ -110,6 +120,8 @@ impl TryFrom<Given> for Start {
                     keys,
                     directory,
                     peers: picked.endpoints,
+                    client_tls,
+                    peer_tls,
                     write_level,
                     ack_timeout: times.ack,
                     catchup_interval: (!times.catchup.is_zero()).then_some(times.catchup),
@@ -160,13 +172,46 @@ fn keys(raw: &RawConfig, data_dir: &Path) -> Result<OwnKeys, Fault> {
     Ok(key_file::read(&path)?)
 }
 
-fn address(setting: &'static str, given: Option<&str>, default: &str) -> Result<SocketAddr, Fault> {
-    let text = given.unwrap_or(default);
-    let address: SocketAddr = text.parse().map_err(|_| Fault::Address { setting, text: text.to_owned() })?;
-    if !address.ip().is_loopback() {
-        return Err(Fault::NotLoopback { setting, address });
+/// Where something listens.
+struct Listen<'a> {
+    setting: &'static str,
+    text: &'a str,
+    /// Whether it may be off loopback.
+    is_tls: bool,
+    /// What makes it so.
+    cure: &'static str,
+}
+
+impl<'a> Listen<'a> {
+    fn clients(raw: &'a RawConfig) -> Self {
+        Self {
+            setting: "listen",
+            text: raw.listen.as_deref().unwrap_or(defaults::listen),
+            // Faulty files are a fault of their own.
+            is_tls: raw.tls_cert.is_some() && raw.tls_key.is_some(),
+            cure: "give it a certificate with tls_cert and tls_key",
+        }
     }
-    Ok(address)
+
+    fn peers(raw: &'a RawConfig, listener: PeerListener) -> Self {
+        Self {
+            setting: "peer_listen",
+            text: raw.peer_listen.as_deref().unwrap_or(defaults::peer_listen),
+            is_tls: listener == PeerListener::Tls,
+            cure: "leave peer_tls on",
+        }
+    }
+
+    fn address(self, faults: &mut Vec<Fault>) -> Option<SocketAddr> {
+        let Self { setting, text, is_tls, cure } = self;
+        let parsed = text.parse().map_err(|_| Fault::Address { setting, text: text.to_owned() });
+        let address: SocketAddr = take(faults, parsed)?;
+        if is_tls || address.ip().is_loopback() {
+            return Some(address);
+        }
+        faults.push(Fault::NotLoopback { setting, address, cure });
+        None
+    }
 }
 
 fn write_level(raw: &RawConfig, n: usize, faults: &mut Vec<Fault>) -> Option<WriteLevel> {

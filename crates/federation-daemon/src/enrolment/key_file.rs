@@ -1,24 +1,19 @@
 //! The key file: one line, the node's secret, mode 0600.
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use federation_wire::keys::{NodeKey, OwnKeys};
-use zeroize::Zeroizing;
+use federation_wire::keys::{KeyError, NodeKey, OwnKeys};
 
 use crate::enrolment::EnrolError;
-use crate::files::{Existing, write_whole};
+use crate::files::{Existing, OpenTo, PrivateFileError, read_whole, write_whole};
 use crate::random::system_rng;
 
 /// Bytes beyond which a file is no key file.
 const KEY_FILE_BYTES_MAX: u64 = 4_096;
 /// The mode of a key file.
 const KEY_FILE_MODE: u32 = 0o600;
-/// Bits by which a file is open to others than its owner.
-const OPEN_TO_OTHERS: u32 = 0o077;
 
 /// Draws a new key and writes it to `path`.
 ///
@@ -49,26 +44,18 @@ pub fn write(path: &Path, keys: &OwnKeys, existing: Existing) -> Result<(), Enro
 /// # Errors
 /// If it is missing, open to others than its owner, or no key file.
 pub fn read(path: &Path) -> Result<OwnKeys, EnrolError> {
-    let unreadable = |source| EnrolError::Read { path: path.to_owned(), source };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(EnrolError::KeyMissing { path: path.to_owned() });
+    let bytes = read_whole(path, OpenTo::Owner, KEY_FILE_BYTES_MAX).map_err(|error| {
+        let path = path.to_owned();
+        match error {
+            PrivateFileError::Missing => EnrolError::KeyMissing { path },
+            PrivateFileError::NotAFile => EnrolError::KeyNotAFile { path },
+            PrivateFileError::TooOpen { mode } => EnrolError::KeyTooOpen { path, mode },
+            PrivateFileError::Unreadable(source) => EnrolError::Read { path, source },
         }
-        Err(error) => return Err(unreadable(error)),
-    };
-    // Asked of the open file, so that it is the one that is read.
-    let metadata = file.metadata().map_err(unreadable)?;
-    let mode = metadata.mode() & 0o7777;
-    if !metadata.is_file() {
-        return Err(EnrolError::KeyNotAFile { path: path.to_owned() });
-    }
-    if mode & OPEN_TO_OTHERS != 0 {
-        return Err(EnrolError::KeyTooOpen { path: path.to_owned(), mode });
-    }
-    let mut text = Zeroizing::new(String::new());
-    file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
-    OwnKeys::from_file_text(&text).map_err(|fault| EnrolError::KeyMalformed { path: path.to_owned(), fault })
+    })?;
+    let malformed = |fault| EnrolError::KeyMalformed { path: path.to_owned(), fault };
+    let text = std::str::from_utf8(&bytes).map_err(|_| malformed(KeyError::File))?;
+    OwnKeys::from_file_text(text).map_err(malformed)
 }
 
 #[cfg(test)]

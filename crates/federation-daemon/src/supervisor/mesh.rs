@@ -267,7 +267,7 @@ impl MeshNode {
     /// Its entry at another node that dials it at `address`.
     fn enrolment(&self, address: SocketAddr) -> Result<Enrolment, SupervisorError> {
         let keys = key_file::read(&self.dir.join(KEY_FILE))?;
-        Ok(Enrolment::full(self.id.as_str(), &format!("http://{address}"), keys.active().public()))
+        Ok(Enrolment::full(self.id.as_str(), &format!("https://{address}"), keys.active().public()))
     }
 
     fn process_mut(&mut self) -> Result<&mut Process, SupervisorError> {

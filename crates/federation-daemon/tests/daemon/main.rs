@@ -16,3 +16,4 @@ mod sample;
 mod shutdown;
 mod start_faults;
 mod support;
+mod tls;

@@ -14,14 +14,14 @@ use tempfile::TempDir;
 use crate::support::{federationd_in, mesh, stderr};
 
 /// A directory with what a start needs, and one way to spoil it per test.
-struct Site {
+pub(crate) struct Site {
     dir: TempDir,
     args: Vec<String>,
 }
 
 impl Site {
     /// A node `a` with a key and the peer `b`; ports are whatever is free.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         key_file::create(&dir.path().join("federation.key"), Existing::Keep).unwrap();
         let site = Self { dir, args: Vec::new() };
@@ -30,7 +30,7 @@ impl Site {
     }
 
     /// Sets a flag, or replaces it.
-    fn with(mut self, flag: &str, value: &str) -> Self {
+    pub(crate) fn with(mut self, flag: &str, value: &str) -> Self {
         match self.args.iter().position(|arg| arg == flag) {
             Some(at) => value.clone_into(&mut self.args[at + 1]),
             None => self.args.extend([flag.to_owned(), value.to_owned()]),
@@ -43,17 +43,21 @@ impl Site {
         self
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn enrol(&self, peers: &[Enrolment]) {
+    pub(crate) fn enrol(&self, peers: &[Enrolment]) {
         let file = PeersFile { peers: peers.to_vec() };
         peers_file::save(&self.path("peers.toml"), &file).unwrap();
     }
 
-    /// The start fails and says all of this.
-    fn fails_with(&self, said: &[&str]) {
+    /// The start fails and says all of this, and what it says is given back.
+    pub(crate) fn fails_with(&self, said: &[&str]) -> String {
         let args: Vec<_> = ["serve"].into_iter().chain(self.args.iter().map(String::as_str)).collect();
         let output = federationd_in(self.dir.path(), &args);
         let text = stderr(&output);
@@ -61,10 +65,11 @@ impl Site {
         for part in said {
             assert!(text.contains(part), "{part:?} in: {text}");
         }
+        text
     }
 }
 
-fn peer(id: &str, url: &str, seed: u8) -> Enrolment {
+pub(crate) fn peer(id: &str, url: &str, seed: u8) -> Enrolment {
     Enrolment::full(id, url, NodeKey::from_seed(&[seed; 32]).public())
 }
 
@@ -129,7 +134,7 @@ fn a_key_file_must_be_the_owners_alone_and_a_key() {
     site.fails_with(&["its mode is 0644", "chmod 600"]);
     fs::set_permissions(site.path("federation.key"), fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(site.path("federation.key"), "secret\n").unwrap();
-    site.fails_with(&["federation.key", "a key file is one line"]);
+    site.fails_with(&["federation.key", "a key file has the line"]);
     let site = Site::new().with("--data-dir", ".");
     site.fails_with(&["lies in the data directory"]);
 }

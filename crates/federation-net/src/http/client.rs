@@ -1,37 +1,61 @@
 //! Connections to peers.
 
+use std::io;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use federation_wire::frame::{Route, frame_len};
+use federation_core::id::{KeyId, NodeId};
+use federation_wire::frame::{Route, SenderProof, frame_len};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::{CONNECTION_WINDOW_BYTES, FRAME_MEDIA_TYPE, KEEP_ALIVE, STREAM_WINDOW_BYTES, TrackedExecutor};
 use crate::config::PeerEndpoint;
-use crate::transport::{BoxFuture, Connection, FrameSource, Frames, Transport, TransportError};
+use crate::connections::Connections;
+use crate::tls::PeerTls;
+use crate::transport::{
+    BoxFuture, ChannelIdentity, Connection, FrameSource, Frames, Transport, TransportError,
+};
 
-/// How long the TCP connection itself may take.
+/// How long the TCP connection itself may take, and the handshake on it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Plain HTTP/2 over TCP, for peers on loopback.
+/// HTTP/2 to peers: on TLS, or plain to those on loopback whose URL says so.
 #[derive(Debug, Default)]
 pub struct HttpTransport {
+    tls: Option<PeerTls>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    connections: Connections,
 }
 
 impl HttpTransport {
-    /// A transport without a connection.
-    pub fn new() -> Self {
+    /// A transport without a connection, to peers that prove themselves by `tls`.
+    pub fn new(tls: PeerTls) -> Self {
+        Self { tls: Some(tls), ..Self::plain() }
+    }
+
+    /// A transport that has plain HTTP alone, and reaches nothing off loopback.
+    pub fn plain() -> Self {
         Self::default()
+    }
+
+    /// Cuts the connections to `node`, with all that is under way on them: those on which it proved itself by `key`, or
+    /// all. Tells how many.
+    pub fn close(&self, node: &NodeId, key: Option<KeyId>) -> usize {
+        self.connections.close(node, key)
     }
 
     /// Closes every connection, and returns when their tasks have ended. To be called after the node's own shutdown.
@@ -40,6 +64,60 @@ impl HttpTransport {
         self.tasks.close();
         self.tasks.wait().await;
     }
+
+    async fn open(&self, peer: &PeerEndpoint) -> Result<Arc<dyn Connection>, TransportError> {
+        if !peer.url.is_tls() && !peer.url.is_loopback() {
+            return Err(TransportError::PlainOffLoopback);
+        }
+        let authority = peer.url.authority();
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&authority))
+            .await
+            .map_err(|_| TransportError::Unreachable)?
+            .map_err(|_| TransportError::Unreachable)?;
+        stream.set_nodelay(true).map_err(|_| TransportError::Unreachable)?;
+        if !peer.url.is_tls() {
+            return self.speak(stream, format!("http://{authority}"), ChannelIdentity::Unproven).await;
+        }
+        let tls = self.tls.as_ref().ok_or(TransportError::Untrusted)?;
+        let (stream, channel) = tokio::time::timeout(CONNECT_TIMEOUT, shake_hands(tls, stream, &peer.id))
+            .await
+            .map_err(|_| TransportError::HandshakeTimedOut)??;
+        self.speak(stream, format!("https://{authority}"), channel).await
+    }
+
+    async fn speak<S>(
+        &self,
+        stream: S,
+        base: String,
+        channel: ChannelIdentity,
+    ) -> Result<Arc<dyn Connection>, TransportError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let stop = self.stop.child_token();
+        let executor = TrackedExecutor::new(self.tasks.clone(), stop.clone());
+        let (sender, connection) = Builder::new(executor)
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|_| TransportError::ConnectionLost)?;
+        let entry = self.connections.enter(channel.clone(), stop.clone(), usize::MAX);
+        let driver_stop = stop.clone();
+        self.tasks.spawn(async move {
+            let _entry = entry;
+            tokio::select! {
+                biased;
+                () = driver_stop.cancelled() => {}
+                // Each call on the connection reports its own end.
+                _ = connection => {}
+            }
+        });
+        Ok(Arc::new(HttpConnection { sender, base, channel, _stop_on_drop: stop.drop_guard() }))
+    }
 }
 
 impl Transport for HttpTransport {
@@ -47,50 +125,49 @@ impl Transport for HttpTransport {
         &'a self,
         peer: &'a PeerEndpoint,
     ) -> BoxFuture<'a, Result<Arc<dyn Connection>, TransportError>> {
-        Box::pin(async move {
-            let authority = peer.url.authority();
-            let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&authority))
-                .await
-                .map_err(|_| TransportError::Unreachable)?
-                .map_err(|_| TransportError::Unreachable)?;
-            stream.set_nodelay(true).map_err(|_| TransportError::Unreachable)?;
-            let stop = self.stop.child_token();
-            let executor = TrackedExecutor::new(self.tasks.clone(), stop.clone());
-            let (sender, connection) = Builder::new(executor)
-                .timer(TokioTimer::new())
-                .initial_stream_window_size(STREAM_WINDOW_BYTES)
-                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-                .keep_alive_interval(KEEP_ALIVE)
-                .keep_alive_timeout(KEEP_ALIVE)
-                .handshake(TokioIo::new(stream))
-                .await
-                .map_err(|_| TransportError::ConnectionLost)?;
-            let driver_stop = stop.clone();
-            self.tasks.spawn(async move {
-                tokio::select! {
-                    biased;
-                    () = driver_stop.cancelled() => {}
-                    // Each call on the connection reports its own end.
-                    _ = connection => {}
-                }
-            });
-            let connection: Arc<dyn Connection> =
-                Arc::new(HttpConnection { sender, authority, _stop_on_drop: stop.drop_guard() });
-            Ok(connection)
-        })
+        Box::pin(self.open(peer))
+    }
+}
+
+/// The stream within, if it is `peer` that is at its other end.
+async fn shake_hands(
+    tls: &PeerTls,
+    stream: TcpStream,
+    peer: &NodeId,
+) -> Result<(TlsStream<TcpStream>, ChannelIdentity), TransportError> {
+    let config = tls.client_config(peer).map_err(|_| TransportError::Untrusted)?;
+    // Whom the certificate must be of is the verifier's business: names of hosts prove nobody here.
+    let name = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
+    let stream = TlsConnector::from(config).connect(name, stream).await.map_err(|error| {
+        if error.kind() != io::ErrorKind::InvalidData {
+            return TransportError::ConnectionLost;
+        }
+        tracing::warn!(%peer, %error, "what is at the peer's address does not prove to be the peer");
+        TransportError::Untrusted
+    })?;
+    let channel = tls.identity(stream.get_ref().1.peer_certificates());
+    match channel.filter(|channel| channel.node() == Some(peer)) {
+        Some(channel) => Ok((stream, channel)),
+        None => Err(TransportError::Untrusted),
     }
 }
 
 struct HttpConnection {
     sender: SendRequest<Full<Bytes>>,
-    authority: String,
+    base: String,
+    channel: ChannelIdentity,
     _stop_on_drop: DropGuard,
 }
 
 impl Connection for HttpConnection {
+    fn channel(&self) -> ChannelIdentity {
+        self.channel.clone()
+    }
+
     fn call(&self, route: Route, frame: Bytes) -> BoxFuture<'static, Result<Frames, TransportError>> {
         let mut sender = self.sender.clone();
-        let request = Request::post(format!("http://{}{}", self.authority, route.path()))
+        let proof = self.channel.sender_proof();
+        let request = Request::post(format!("{}{}", self.base, route.path()))
             .header(header::CONTENT_TYPE, FRAME_MEDIA_TYPE)
             .body(Full::new(frame));
         Box::pin(async move {
@@ -109,7 +186,7 @@ impl Connection for HttpConnection {
                     TransportError::Refused { status: status.as_u16() }
                 });
             }
-            Ok(Frames::new(BodyFrames { body: response.into_body(), buffer: BytesMut::new() }))
+            Ok(Frames::new(BodyFrames { body: response.into_body(), buffer: BytesMut::new(), proof }))
         })
     }
 }
@@ -118,12 +195,13 @@ impl Connection for HttpConnection {
 struct BodyFrames {
     body: Incoming,
     buffer: BytesMut,
+    proof: SenderProof,
 }
 
 impl BodyFrames {
     async fn read(&mut self) -> Option<Result<Bytes, TransportError>> {
         loop {
-            match frame_len(&self.buffer) {
+            match frame_len(&self.buffer, self.proof) {
                 Err(_) => return Some(Err(TransportError::Malformed)),
                 Ok(Some(length)) if length <= self.buffer.len() => {
                     return Some(Ok(self.buffer.split_to(length).freeze()));

@@ -1,12 +1,14 @@
-//! The peer listener.
+//! The peer listener: lets connections in, has their other end prove itself, and hands frames to the node.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use federation_core::id::{KeyId, NodeId};
 use federation_core::limits::FRAME_BYTES_MAX;
 use federation_wire::frame::Route;
 use federation_wire::slug::Slug;
@@ -17,16 +19,18 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::admission::{Admission, Admitted, ListenerLimits};
 use super::{CONNECTION_WINDOW_BYTES, FRAME_MEDIA_TYPE, KEEP_ALIVE, STREAM_WINDOW_BYTES, TrackedExecutor};
-use crate::transport::{Answer, Frames, PeerService};
+use crate::connections::Connections;
+use crate::tls::PeerTls;
+use crate::transport::{Answer, ChannelIdentity, Frames, PeerService, TurnedAway};
 
-/// Connections at one time: a few per node of the largest mesh, and no more for anybody else.
-const CONNECTIONS_MAX: usize = 256;
 /// Requests under way on one connection: the pages of both lanes, hellos, a pull.
 const STREAMS_MAX: u32 = 32;
 /// How long a request's body may take: a frame of the largest size at 1 MiB/s.
@@ -36,20 +40,49 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long requests under way may take to end once the server stops.
 const DRAIN: Duration = Duration::from_secs(2);
 
+/// What a peer listener speaks.
+#[derive(Clone, Debug)]
+pub enum PeerSecurity {
+    /// Mutual TLS.
+    Tls(PeerTls),
+    /// Plain HTTP, which proves nobody: for loopback alone.
+    Plain,
+}
+
 /// Serves the peer routes on a listener until it is stopped.
 #[derive(Debug)]
 pub struct PeerServer {
     stop: CancellationToken,
     tasks: TaskTracker,
+    connections: Connections,
 }
 
 impl PeerServer {
     /// Starts serving `service` on `listener`.
-    pub fn spawn(listener: TcpListener, service: Arc<dyn PeerService>) -> Self {
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let accept = Accept { service, stop: stop.clone(), tasks: tasks.clone() };
-        tasks.spawn(accept.run(listener));
-        Self { stop, tasks }
+    pub fn spawn(
+        listener: TcpListener,
+        security: PeerSecurity,
+        limits: ListenerLimits,
+        service: Arc<dyn PeerService>,
+    ) -> Self {
+        let (stop, tasks, connections) =
+            (CancellationToken::new(), TaskTracker::new(), Connections::default());
+        let accept = Accept {
+            service,
+            security,
+            admission: Arc::new(Admission::new(limits)),
+            connections: connections.clone(),
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+        };
+        tasks.spawn(Arc::new(accept).run(listener));
+        Self { stop, tasks, connections }
+    }
+
+    /// Cuts the connections that `node` has made, with all that is under way on them: those on which it proved itself
+    /// by `key`, or all. Tells how many.
+    pub fn close(&self, node: &NodeId, key: Option<KeyId>) -> usize {
+        self.connections.close(node, key)
     }
 
     /// Stops accepting, lets requests under way end for a moment, and returns when every task has ended.
@@ -62,13 +95,15 @@ impl PeerServer {
 
 struct Accept {
     service: Arc<dyn PeerService>,
+    security: PeerSecurity,
+    admission: Arc<Admission>,
+    connections: Connections,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Accept {
-    async fn run(self, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    async fn run(self: Arc<Self>, listener: TcpListener) {
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -76,17 +111,7 @@ impl Accept {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    // Over the limit the connection is closed at once: a peer backs off, nobody queues.
-                    if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-                        let (service, stop, tasks) =
-                            (Arc::clone(&self.service), self.stop.clone(), self.tasks.clone());
-                        self.tasks.spawn(async move {
-                            serve(stream, service, stop, tasks).await;
-                            drop(place);
-                        });
-                    }
-                }
+                Ok((stream, from)) => self.take(stream, from.ip()),
                 // Out of descriptors, or the caller has gone: neither ends the listener.
                 Err(error) => {
                     tracing::warn!(%error, "a peer connection was not accepted");
@@ -95,20 +120,93 @@ impl Accept {
             }
         }
     }
+
+    fn take(self: &Arc<Self>, stream: TcpStream, from: IpAddr) {
+        // Over the limit the connection is closed at once: a peer backs off, nobody queues.
+        let Some(admitted) = self.admission.admit(from) else {
+            return self.service.turned_away(TurnedAway::Connection);
+        };
+        let accept = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let stop = accept.stop.clone();
+            if stream.set_nodelay(true).is_err() {
+                return;
+            }
+            match &accept.security {
+                PeerSecurity::Plain => accept.serve(stream, ChannelIdentity::Unproven, admitted).await,
+                PeerSecurity::Tls(tls) => {
+                    let shaken = tokio::select! {
+                        biased;
+                        () = stop.cancelled() => return,
+                        shaken = shake_hands(tls, stream, &admitted) => shaken,
+                    };
+                    match shaken {
+                        Some((stream, channel)) => accept.serve(stream, channel, admitted).await,
+                        None => accept.service.turned_away(TurnedAway::Handshake),
+                    }
+                }
+            }
+        });
+    }
+
+    async fn serve<S>(&self, stream: S, channel: ChannelIdentity, admitted: Admitted)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let cut = CancellationToken::new();
+        let per_node = admitted.connections_per_node();
+        let Some(_entry) = self.connections.enter(channel.clone(), cut.clone(), per_node) else {
+            return self.service.turned_away(TurnedAway::Connection);
+        };
+        let _guard = cut.clone().drop_guard();
+        let caller = Arc::new(Caller {
+            service: Arc::clone(&self.service),
+            channel,
+            admitted,
+            end: CancellationToken::new(),
+        });
+        let end = caller.end.clone();
+        let builder = builder(TrackedExecutor::new(self.tasks.clone(), cut.clone()));
+        let connection = builder.serve_connection(
+            TokioIo::new(stream),
+            service_fn(move |request| {
+                let caller = Arc::clone(&caller);
+                async move { Ok::<_, Infallible>(caller.handle(request).await) }
+            }),
+        );
+        tokio::pin!(connection);
+        tokio::select! {
+            biased;
+            () = cut.cancelled() => return,
+            () = self.stop.cancelled() => {}
+            () = end.cancelled() => {}
+            _ = &mut connection => return,
+        }
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            biased;
+            () = cut.cancelled() => {}
+            _ = tokio::time::timeout(DRAIN, connection) => {}
+        }
+    }
 }
 
-async fn serve(
+/// The stream within, and who is at its other end; none if they do not prove to be enrolled in time.
+async fn shake_hands(
+    tls: &PeerTls,
     stream: TcpStream,
-    service: Arc<dyn PeerService>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-) {
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    let hard_stop = CancellationToken::new();
-    let _guard = hard_stop.clone().drop_guard();
-    let mut builder = Builder::new(TrackedExecutor::new(tasks, hard_stop));
+    admitted: &Admitted,
+) -> Option<(impl AsyncRead + AsyncWrite + Unpin + Send + 'static, ChannelIdentity)> {
+    let _place = admitted.handshake()?;
+    let accept = TlsAcceptor::from(tls.server_config()).accept(stream);
+    let shaken = tokio::time::timeout(admitted.handshake_timeout(), accept).await.ok()?;
+    let stream = shaken.map_err(|error| tracing::debug!(%error, "a handshake failed")).ok()?;
+    let channel = tls.identity(stream.get_ref().1.peer_certificates())?;
+    Some((stream, channel))
+}
+
+fn builder(executor: TrackedExecutor) -> Builder<TrackedExecutor> {
+    let mut builder = Builder::new(executor);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     builder
         .http2()
@@ -118,57 +216,80 @@ async fn serve(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);
-    let connection = builder.serve_connection(
-        TokioIo::new(stream),
-        service_fn(move |request| {
-            let service = Arc::clone(&service);
-            async move { Ok::<_, Infallible>(handle(service, request).await) }
-        }),
-    );
-    tokio::pin!(connection);
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => {}
-        _ = &mut connection => return,
-    }
-    connection.as_mut().graceful_shutdown();
-    let _ended = tokio::time::timeout(DRAIN, connection).await;
+    builder
 }
 
-async fn handle(service: Arc<dyn PeerService>, request: Request<Incoming>) -> Response<AnswerBody> {
-    let Some(route) = Route::of(request.method().as_str(), request.uri().path()) else {
-        return refusal(StatusCode::NOT_FOUND, Slug::NotFound.as_str());
-    };
-    let is_frame = request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes() == FRAME_MEDIA_TYPE.as_bytes());
-    if !is_frame {
-        return refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, Slug::UnsupportedMediaType.as_str());
+/// Who calls on one connection.
+struct Caller {
+    service: Arc<dyn PeerService>,
+    channel: ChannelIdentity,
+    admitted: Admitted,
+    /// Cancelled when the connection is to end after the answers under way.
+    end: CancellationToken,
+}
+
+impl Caller {
+    async fn handle(&self, request: Request<Incoming>) -> Response<AnswerBody> {
+        match self.read(request).await {
+            Ok((route, frame)) => self.answer(route, frame).await,
+            Err(slug) => {
+                self.service.turned_away(TurnedAway::Request(slug));
+                refusal(slug.http_status(), slug.as_str())
+            }
+        }
     }
-    let too_large = |size: u64| size > FRAME_BYTES_MAX as u64;
-    if request.body().size_hint().exact().is_some_and(too_large) {
-        return refusal(StatusCode::PAYLOAD_TOO_LARGE, Slug::TooLarge.as_str());
+
+    /// The frame of a request, if it may be read at all.
+    async fn read(&self, request: Request<Incoming>) -> Result<(Route, Bytes), Slug> {
+        if !self.admitted.request() {
+            return Err(Slug::RateLimited);
+        }
+        let route = Route::of(request.method().as_str(), request.uri().path()).ok_or(Slug::NotFound)?;
+        let media_type = request.headers().get(header::CONTENT_TYPE);
+        if media_type.is_none_or(|kind| kind.as_bytes() != FRAME_MEDIA_TYPE.as_bytes()) {
+            return Err(Slug::UnsupportedMediaType);
+        }
+        let body = request.into_body();
+        let limit = FRAME_BYTES_MAX as u64;
+        let bytes = body.size_hint().exact().unwrap_or(limit);
+        if bytes > limit {
+            return Err(Slug::TooLarge);
+        }
+        let room = tokio::time::timeout(BODY_TIMEOUT, self.admitted.body(bytes)).await;
+        let Ok(Some(_room)) = room else { return Err(Slug::RateLimited) };
+        let collect = Limited::new(body, FRAME_BYTES_MAX).collect();
+        match tokio::time::timeout(BODY_TIMEOUT, collect).await {
+            Err(_) => Err(Slug::SlowBody),
+            Ok(Err(_)) => Err(Slug::TooLarge),
+            Ok(Ok(collected)) => Ok((route, collected.to_bytes())),
+        }
     }
-    let body =
-        tokio::time::timeout(BODY_TIMEOUT, Limited::new(request.into_body(), FRAME_BYTES_MAX).collect());
-    let frame = match body.await {
-        Err(_) => return refusal(StatusCode::REQUEST_TIMEOUT, Slug::SlowBody.as_str()),
-        Ok(Err(_)) => return refusal(StatusCode::PAYLOAD_TOO_LARGE, Slug::TooLarge.as_str()),
-        Ok(Ok(collected)) => collected.to_bytes(),
-    };
-    let Answer { status, frames, slug } = service.call(route, frame).await;
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    match frames {
-        Some(frames) => response(status, FRAME_MEDIA_TYPE, AnswerBody::new(frames)),
-        None => refusal(status, slug),
+
+    async fn answer(&self, route: Route, frame: Bytes) -> Response<AnswerBody> {
+        let answer = self.service.call(&self.channel, route, frame).await;
+        if answer.ends_connection() {
+            self.end.cancel();
+        }
+        let Answer { status, frames, slug } = answer;
+        match frames {
+            Some(frames) => response(status_code(status), FRAME_MEDIA_TYPE, AnswerBody::new(frames)),
+            None => refusal(status, slug),
+        }
     }
 }
 
-fn refusal(status: StatusCode, slug: &'static str) -> Response<AnswerBody> {
-    let body =
-        BytesMut::from(format!("{{\"error\":\"{slug}\",\"message\":\"{}\"}}", status.as_str()).as_str());
-    response(status, "application/json", AnswerBody::new(Frames::one(body.freeze())))
+fn status_code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+fn refusal(status: u16, slug: &'static str) -> Response<AnswerBody> {
+    let limit = if slug == Slug::TooLarge.as_str() {
+        format!(",\"limit_bytes\":{FRAME_BYTES_MAX}")
+    } else {
+        String::new()
+    };
+    let body = format!("{{\"error\":\"{slug}\",\"message\":\"{status}\"{limit}}}");
+    response(status_code(status), "application/json", AnswerBody::new(Frames::one(Bytes::from(body))))
 }
 
 fn response(status: StatusCode, media_type: &'static str, body: AnswerBody) -> Response<AnswerBody> {

@@ -11,7 +11,7 @@ use federation_core::planted::{Defect, is_planted};
 use federation_core::port::store::{Fact, Request};
 use federation_core::seq_ranges::SeqRange;
 use federation_core::session::{SessionReceiver, SessionSender};
-use federation_wire::frame::{Envelope, FrameKind, Route};
+use federation_wire::frame::{FrameKind, Route};
 use federation_wire::slug::Slug;
 use federation_wire::v1::clock_page::ClockPage;
 use federation_wire::v1::delivery::{Complete, Delivery, Lane, Page, PageOp};
@@ -23,6 +23,7 @@ use super::push::{DeadLetters, Outgoing, begin_session, claims, end_session};
 use super::{Delivering, Peer};
 use crate::admit::admit;
 use crate::exchange::{ExchangeError, next, start};
+use crate::gate::Asked;
 use crate::inner::Inner;
 use crate::store_call::submit_one;
 
@@ -165,7 +166,7 @@ pub(crate) fn serve_pull(
     inner: &Arc<Inner>,
     peer: &Arc<Peer>,
     right: Delivering,
-    request: Envelope,
+    request: Asked,
     mut known: NodeClock,
     pull: &PullRequest,
 ) -> mpsc::Receiver<Bytes> {
@@ -188,7 +189,7 @@ pub(crate) fn serve_pull(
 async fn give(
     inner: &Arc<Inner>,
     peer: &Arc<Peer>,
-    request: &Envelope,
+    request: &Asked,
     known: NodeClock,
     frames: &mpsc::Sender<Bytes>,
 ) -> Option<()> {
@@ -203,7 +204,7 @@ async fn give(
 
 async fn give_session(
     inner: &Inner,
-    request: &Envelope,
+    request: &Asked,
     outgoing: &Outgoing,
     frames: &mpsc::Sender<Bytes>,
     mut sender: SessionSender,

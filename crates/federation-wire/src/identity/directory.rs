@@ -137,6 +137,9 @@ pub enum FaultKind {
         /// How many there may be.
         limit: usize,
     },
+    /// Two entries have this fingerprint.
+    #[error("another entry has the same fingerprint: a certificate is of one node")]
+    DuplicateFingerprint,
     /// There are too many entries.
     #[error("a mesh has at most {limit} nodes")]
     TooMany {
@@ -204,6 +207,15 @@ impl Directory {
     pub fn calling_key(&self, node: &NodeId, key: KeyId) -> Option<&PublicKey> {
         let enrolled = self.nodes.get(node)?.keys.get(&key)?;
         (enrolled.state == KeyState::Active).then_some(&enrolled.public)
+    }
+
+    /// The node of which this is an active key, and the key's id.
+    pub fn caller(&self, public: &PublicKey) -> Option<(&NodeId, KeyId)> {
+        let id = public.id();
+        let node = self.nodes.values().find(|node| {
+            node.keys.get(&id).is_some_and(|key| key.state == KeyState::Active && key.public == *public)
+        })?;
+        Some((&node.id, id))
     }
 
     /// Version of the configuration: a hash over the enrolled ids and what they replicate, this node included.
@@ -277,6 +289,10 @@ fn read_entry(raw: &Enrolment, before: &Directory, report: &mut Report<'_>) -> O
     let tls_fingerprint = raw.tls_fingerprint.as_deref().and_then(|text| {
         report.take("tls_fingerprint", read_fingerprint(text).ok_or(FaultKind::Fingerprint))
     });
+    let is_theirs = |node: &EnrolledNode| node.tls_fingerprint == tls_fingerprint;
+    if tls_fingerprint.is_some() && before.nodes.values().any(is_theirs) {
+        report.add("tls_fingerprint", FaultKind::DuplicateFingerprint);
+    }
     let protocol = raw.protocol;
     Some(EnrolledNode { id: id?, url, keys, replicates, grant, accept, relay, tls_fingerprint, protocol })
 }

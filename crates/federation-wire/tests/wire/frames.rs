@@ -6,7 +6,7 @@ use federation_core::time::WallMs;
 use federation_wire::codec;
 use federation_wire::frame::{
     self, Addressed, BodyDigest, Envelope, FrameError, FrameKind, Header, Nonce, ReceivedFrame, Route,
-    check_answer, check_request,
+    SenderProof, check_answer, check_request,
 };
 use federation_wire::keys::NodeKey;
 use federation_wire::slug::Slug;
@@ -131,13 +131,34 @@ fn an_answer_belongs_to_its_request() {
 fn frames_of_a_stream_are_told_apart() {
     let (first, second) = (frame::seal(&key(), envelope(), b"one"), frame::seal(&key(), envelope(), b""));
     let stream = [first.clone(), second.clone()].concat();
-    assert_eq!(frame::frame_len(&stream), Ok(Some(first.len())));
-    assert_eq!(frame::frame_len(&stream[first.len()..]), Ok(Some(second.len())));
+    assert_eq!(frame::frame_len(&stream, SenderProof::Signature), Ok(Some(first.len())));
+    assert_eq!(frame::frame_len(&stream[first.len()..], SenderProof::Signature), Ok(Some(second.len())));
     for begun in 0..first.len() {
-        let told = frame::frame_len(&first[..begun]).unwrap();
+        let told = frame::frame_len(&first[..begun], SenderProof::Signature).unwrap();
         assert!(told.is_none_or(|len| len == first.len()));
     }
-    assert_eq!(frame::frame_len(b"FEX"), Err(FrameError::Malformed));
+    assert_eq!(frame::frame_len(b"FEX", SenderProof::Signature), Err(FrameError::Malformed));
+}
+
+/// A channel has one form of frames: what proves the sender twice is refused like what proves it not at all.
+#[test]
+fn a_frame_is_signed_or_its_channel_vouches_for_it_and_never_both() {
+    let signed = frame::seal(&key(), envelope(), b"body");
+    let bare = frame::seal_for_channel(key().id(), envelope(), b"body");
+    assert_eq!(signed.len(), bare.len() + 64);
+    assert_eq!(open(&bare), Err(FrameError::SignatureMissing));
+    let vouched = ReceivedFrame::parse(&bare).unwrap().vouched_for().unwrap();
+    assert_eq!((vouched.body(), vouched.header().key_id), (Ok(&b"body"[..]), key().id()));
+    let twice = ReceivedFrame::parse(&signed).unwrap().vouched_for();
+    assert!(matches!(twice, Err(FrameError::Malformed)), "{twice:?}");
+
+    let mut changed = bare.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    let vouched = ReceivedFrame::parse(&changed).unwrap().vouched_for().unwrap();
+    assert_eq!(vouched.body(), Err(FrameError::BodyChanged));
+
+    let stream = [bare.clone(), bare.clone()].concat();
+    assert_eq!(frame::frame_len(&stream, SenderProof::Channel), Ok(Some(bare.len())));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use federation_core::seq_ranges::SeqRange;
 use federation_core::vector_clock::VectorClock;
 use federation_wire::codec::{self, CodecError};
 use federation_wire::embedding::VectorFault;
-use federation_wire::frame::{self, FrameError, ReceivedFrame};
+use federation_wire::frame::{self, FrameError, ReceivedFrame, SenderProof};
 use federation_wire::memory::KindRules;
 use federation_wire::v1::ack::{AckOutcome, OpAck};
 use federation_wire::v1::clock_page::ClockPage;
@@ -151,19 +151,19 @@ fn frame_and_header() {
     let head = frame::seal(&key(), envelope(), &[]).len();
     let largest = vec![0; FRAME_BYTES_MAX - head];
     let bytes = frame::seal(&key(), envelope(), &largest);
-    assert_eq!(frame::frame_len(&bytes), Ok(Some(FRAME_BYTES_MAX)));
+    assert_eq!(frame::frame_len(&bytes, SenderProof::Signature), Ok(Some(FRAME_BYTES_MAX)));
     assert!(ReceivedFrame::parse(&bytes).is_ok());
     let bytes = frame::seal(&key(), envelope(), &vec![0; largest.len() + 1]);
     let expect = FrameError::TooLarge { bytes: FRAME_BYTES_MAX + 1, limit_bytes: FRAME_BYTES_MAX };
     // From its head alone, before the body is there.
-    assert_eq!(frame::frame_len(&bytes[..head]), Err(expect));
+    assert_eq!(frame::frame_len(&bytes[..head], SenderProof::Signature), Err(expect));
     assert_eq!(ReceivedFrame::parse(&bytes).map(|_| ()), Err(expect));
 
     let over = u32::try_from(FRAME_HEADER_BYTES_MAX + 1).unwrap();
     let bytes = [b"FED1".as_slice(), &over.to_le_bytes()].concat();
     let expect =
         FrameError::TooLarge { bytes: FRAME_HEADER_BYTES_MAX + 1, limit_bytes: FRAME_HEADER_BYTES_MAX };
-    assert_eq!(frame::frame_len(&bytes), Err(expect));
+    assert_eq!(frame::frame_len(&bytes, SenderProof::Signature), Err(expect));
 }
 
 #[test]

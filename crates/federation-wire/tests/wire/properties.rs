@@ -15,7 +15,7 @@ use federation_wire::api::error::from_json;
 use federation_wire::api::{CreateMemory, DotText, UpdateMemory};
 use federation_wire::codec;
 use federation_wire::embedding::sanitize_shipped_vector;
-use federation_wire::frame::{self, ReceivedFrame};
+use federation_wire::frame::{self, ReceivedFrame, SenderProof};
 use federation_wire::keys::{OwnKeys, PublicKey};
 use federation_wire::memory::KindRules;
 use federation_wire::v1::ack::{AckOutcome, OpAck, OpRefusal};
@@ -87,7 +87,7 @@ fn read_all(bytes: &[u8]) {
     for sample in samples() {
         (sample.again)(bytes);
     }
-    let _ = frame::frame_len(bytes);
+    let _ = frame::frame_len(bytes, SenderProof::Signature);
     let _ = from_json::<CreateMemory>(bytes);
     let _ = from_json::<UpdateMemory>(bytes);
     let payload = Body::Put { payload: Arc::from(bytes), embedding: None, archived: false };
@@ -216,7 +216,7 @@ proptest! {
         let mut envelope = crate::samples::envelope();
         envelope.recipient_boot = BootId(boot);
         let bytes = frame::seal(&key, envelope.clone(), &body);
-        prop_assert_eq!(frame::frame_len(&bytes), Ok(Some(bytes.len())));
+        prop_assert_eq!(frame::frame_len(&bytes, SenderProof::Signature), Ok(Some(bytes.len())));
         let frame = ReceivedFrame::parse(&bytes).unwrap().verify(key.public()).unwrap();
         prop_assert_eq!(&frame.header().envelope, &envelope);
         prop_assert_eq!(frame.body(), Ok(body.as_slice()));

@@ -1,0 +1,7 @@
+//! Who gets through the peer listener, as whom, and how much of it: over real sockets.
+
+mod frames;
+mod handshakes;
+mod limits;
+mod pki;
+mod site;
