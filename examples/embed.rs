@@ -145,7 +145,7 @@ impl Desk {
         let transport = Arc::new(HttpTransport::new(tls.clone()));
         let ports = Ports {
             store: Arc::clone(&store) as _,
-            key: own.key,
+            keys: own.key.into(),
             enrolled,
             rules: Arc::new(TicketRules),
             wall: clock,

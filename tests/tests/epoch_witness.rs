@@ -54,7 +54,7 @@ fn start(directory: &Path, boot: u64, peers: &[&MockPeer], key: &Arc<NodeKey>) -
     let enrolments: Vec<_> = peers.iter().map(|peer| peer.enrolment()).collect();
     let ports = Ports {
         store: Arc::clone(&store) as _,
-        key: Arc::clone(key),
+        keys: Arc::clone(key).into(),
         enrolled: Enrolled::new(Directory::new(&enrolments).unwrap()),
         rules: Arc::new(KindRules),
         wall: clock,

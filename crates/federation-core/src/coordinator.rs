@@ -101,6 +101,12 @@ impl Coordinator {
         }
     }
 
+    /// A peer takes part no more: writes that wait for it count it out.
+    pub fn left(&mut self, peer: &NodeId, out: &mut Vec<Settled>) {
+        let dots: Vec<Dot> = self.open.keys().cloned().collect();
+        self.failed(peer, &dots, PeerFailure::Abandoned, out);
+    }
+
     /// The deadline of one write has come.
     pub fn deadline(&mut self, dot: &Dot, now: MonoMs, out: &mut Vec<Settled>) {
         let verdict = self.open.get_mut(dot).and_then(|tracker| tracker.deadline(now));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use federation_core::id::NodeId;
 use federation_core::limits::{PEER_FRAMES_BURST, PEER_FRAMES_PER_SECOND};
 use federation_core::quorum::policy::WriteLevel;
-use federation_wire::identity::PeerUrl;
+use federation_wire::identity::{Directory, PeerUrl};
 
 use crate::rate::Rate;
 
@@ -30,6 +30,17 @@ pub struct NodeConfig {
     pub clock_skew_warn: Duration,
     /// Frames that each peer may send. What is remembered against replays covers the default and no more.
     pub peer_rate: Rate,
+}
+
+/// Who takes part in a mesh, as an operator has it now: what a node takes in without a restart.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    /// Who is enrolled, without this node.
+    pub directory: Directory,
+    /// Those who are dialled and count in `n`.
+    pub peers: Vec<PeerEndpoint>,
+    /// How many nodes must hold a write.
+    pub write_level: WriteLevel,
 }
 
 /// A dialled peer.

@@ -13,8 +13,8 @@ use federation_wire::frame::{
     self, Addressed, Envelope, FrameError, FrameKind, Header, Nonce, NonceWindow, ReceivedFrame, Route,
     SenderProof, VerifiedFrame, check_answer, check_request,
 };
-use federation_wire::identity::KeyRefusal;
-use federation_wire::keys::{NodeKey, PublicKey};
+use federation_wire::identity::{Directory, KeyRefusal};
+use federation_wire::keys::PublicKey;
 use federation_wire::slug::Slug;
 use federation_wire::v1::nack::Nack;
 use rand::rngs::StdRng;
@@ -24,13 +24,14 @@ use tokio::time::Instant;
 use crate::enrolled::Enrolled;
 use crate::inner::lock;
 use crate::rate::{Rate, TokenBucket};
+use crate::signing_keys::SigningKeys;
 use crate::transport::{Answer, ChannelIdentity, Frames};
 
 /// Seals what leaves and opens what enters.
 pub(crate) struct Gate {
     node: NodeId,
     boot: BootId,
-    key: Arc<NodeKey>,
+    keys: SigningKeys,
     enrolled: Enrolled,
     /// Frames that each sender may send.
     rate: Rate,
@@ -80,7 +81,7 @@ impl Gate {
     pub(crate) fn new(
         node: NodeId,
         boot: BootId,
-        key: Arc<NodeKey>,
+        keys: SigningKeys,
         enrolled: Enrolled,
         rate: Rate,
         wall: Arc<dyn WallClock>,
@@ -89,7 +90,7 @@ impl Gate {
         Self {
             node,
             boot,
-            key,
+            keys,
             enrolled,
             rate,
             wall,
@@ -100,8 +101,8 @@ impl Gate {
 
     /// The key under which the op of this dot may be sealed: its origin's as enrolled, or this node's own.
     pub(crate) fn sealing_key(&self, dot: &Dot, key: KeyId) -> Result<PublicKey, KeyRefusal> {
-        if dot.origin.node == self.node && key == self.key.id() {
-            return Ok(self.key.public().clone());
+        if dot.origin.node == self.node {
+            return self.keys.public(key).ok_or(KeyRefusal::Unknown);
         }
         self.enrolled.directory().sealing_key(dot, key).cloned()
     }
@@ -114,6 +115,17 @@ impl Gate {
     /// Hash over who is enrolled and what each keeps.
     pub(crate) fn config_version(&self) -> [u8; 32] {
         self.enrolled.directory().config_version(&self.node, &Scope::everything())
+    }
+
+    /// Who is enrolled now.
+    pub(crate) fn directory(&self) -> Arc<Directory> {
+        self.enrolled.directory()
+    }
+
+    /// From here on these nodes are enrolled. What is remembered of senders stays: one that leaves and comes back must
+    /// not find its old frames taken again.
+    pub(crate) fn enrol(&self, directory: Directory) {
+        self.enrolled.replace(directory);
     }
 
     /// A uniform random number, for jitter and ids.
@@ -201,19 +213,19 @@ impl Gate {
 
     fn seal(&self, channel: &ChannelIdentity, envelope: Envelope, body: &[u8]) -> Bytes {
         Bytes::from(match channel.sender_proof() {
-            SenderProof::Signature => frame::seal(&self.key, envelope, body),
-            SenderProof::Channel => frame::seal_for_channel(self.key.id(), envelope, body),
+            SenderProof::Signature => frame::seal(&self.keys.active(), envelope, body),
+            SenderProof::Channel => frame::seal_for_channel(self.keys.active().id(), envelope, body),
         })
     }
 
     /// The key of whoever a frame says that it is from, if that is whom its channel proves and who is enrolled.
     fn caller(&self, channel: &ChannelIdentity, header: &Header) -> Result<PublicKey, Slug> {
-        let (sender, key_id) = (&header.envelope.sender, header.key_id);
-        let is_other = channel.node().is_some_and(|node| node != sender)
-            || channel.key().is_some_and(|key| key != key_id);
-        if is_other {
+        let sender = &header.envelope.sender;
+        if channel.node().is_some_and(|node| node != sender) {
             return Err(Slug::IdentityMismatch);
         }
+        // The key that proves the channel is the one that must be good: the node may sign with its next one by now.
+        let key_id = channel.key().unwrap_or(header.key_id);
         let directory = self.enrolled.directory();
         match directory.calling_key(sender, key_id) {
             Some(key) => Ok(key.clone()),

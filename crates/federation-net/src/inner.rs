@@ -6,11 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use federation_core::coordinator::{Coordinator, Settled};
 use federation_core::dot::Dot;
-use federation_core::id::{BootId, NodeId};
+use federation_core::id::BootId;
 use federation_core::port::clock::WallClock;
 use federation_core::port::rules::RecordRules;
 use federation_core::port::store::{Facts, Health, ReplicaStore, Snapshot};
-use federation_core::quorum::policy::WriteLevel;
 use federation_core::rejoin::{DrainedPeer, drains_needed, may_serve};
 use federation_core::time::MonoMs;
 use tokio::sync::{Notify, OnceCell, oneshot};
@@ -18,8 +17,8 @@ use tokio::time::Instant;
 
 use crate::config::NodeConfig;
 use crate::gate::Gate;
+use crate::members::Members;
 use crate::metrics::NetMetrics;
-use crate::peer::Peer;
 use crate::status::Readiness;
 use crate::tasks::Tasks;
 use crate::transport::Transport;
@@ -34,6 +33,8 @@ pub(crate) struct Inner {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) gate: Gate,
     pub(crate) members: ArcSwap<Members>,
+    /// Held while members change: one reload at a time.
+    pub(crate) reloading: Mutex<()>,
     pub(crate) open_writes: Mutex<OpenWrites>,
     /// Whether the epoch is settled; begun anew by a re-bootstrap.
     pub(crate) epoch: ArcSwap<OnceCell<()>>,
@@ -42,46 +43,6 @@ pub(crate) struct Inner {
     pub(crate) metrics: NetMetrics,
     pub(crate) started: Instant,
     pub(crate) tasks: Tasks,
-}
-
-/// Who takes part, as of one moment. What needs more than one answer of it looks at one of them.
-#[derive(Debug)]
-pub(crate) struct Members {
-    /// Every enrolled peer, dialled or not.
-    peers: BTreeMap<NodeId, Arc<Peer>>,
-    /// Nodes that must hold a write, by the operator's setting.
-    write_level: WriteLevel,
-}
-
-impl Members {
-    pub(crate) fn new(peers: BTreeMap<NodeId, Arc<Peer>>, write_level: WriteLevel) -> Self {
-        Self { peers, write_level }
-    }
-
-    /// Nodes that count, this one included.
-    pub(crate) fn n(&self) -> usize {
-        self.dialled().count() + 1
-    }
-
-    /// Nodes that must hold a write, by the operator's setting.
-    pub(crate) fn w(&self) -> usize {
-        self.write_level.needed(self.n())
-    }
-
-    /// Every enrolled peer.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Peer>> {
-        self.peers.values()
-    }
-
-    /// The peers that are dialled.
-    pub(crate) fn dialled(&self) -> impl Iterator<Item = &Arc<Peer>> {
-        self.peers.values().filter(|peer| peer.endpoint.is_some())
-    }
-
-    /// The enrolled peer of that name.
-    pub(crate) fn peer(&self, node: &NodeId) -> Option<&Arc<Peer>> {
-        self.peers.get(node)
-    }
 }
 
 /// The writes whose quorum is open, and who waits for each.

@@ -1,6 +1,5 @@
 //! A node: its store, its peers, its clients' writes.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,37 +7,34 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use federation_core::decide::Mutation;
 use federation_core::dot::Dot;
-use federation_core::id::{BootId, Kind, NodeId, RecordId, RecordKey};
-use federation_core::limits::LIVE_LANE_OPS_MAX;
+use federation_core::id::{BootId, Kind, RecordId, RecordKey};
 use federation_core::port::clock::WallClock;
 use federation_core::port::rules::RecordRules;
 use federation_core::port::store::{ListPage, ListQuery, RecordRead, ReplicaStore, StateHash, StoreError};
 use federation_core::quorum::policy::WriteLevel;
 use federation_wire::frame::Route;
 use federation_wire::identity::Directory;
-use federation_wire::keys::NodeKey;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::config::NodeConfig;
+use crate::config::{Membership, NodeConfig};
 use crate::enrolled::Enrolled;
 use crate::error::{ReadError, StartError, WriteError};
 use crate::gate::Gate;
-use crate::inner::{Inner, Members, OpenWrites, lock};
+use crate::inner::{Inner, OpenWrites, lock};
+use crate::members::{Changes, Members, drive, reload};
 use crate::metrics::{NetCounters, NetMetrics};
-use crate::peer::driver;
+use crate::peer::Peer;
 use crate::peer::hello::own_store;
 use crate::peer::pull::end_rebootstrap_if_done;
-use crate::peer::{Peer, PeerMessage};
 use crate::server::serve;
+use crate::signing_keys::SigningKeys;
 use crate::status::{NodeStatus, OpAtPeer, OpStatus, PeerStatus, Readiness};
 use crate::store_call::query;
 use crate::tasks::Tasks;
 use crate::transport::{Answer, BoxFuture, ChannelIdentity, PeerService, Transport, TurnedAway};
 use crate::write::{WriteReceipt, write};
 
-/// Messages that wait for a link's task: a full live lane, and room for the rest.
-const LINK_MESSAGES_MAX: usize = LIVE_LANE_OPS_MAX + 1_024;
 /// How often writes whose caller has gone away are looked for.
 const SWEEP: Duration = Duration::from_millis(250);
 
@@ -52,8 +48,8 @@ pub struct Node {
 pub struct Ports {
     /// Durable state.
     pub store: Arc<dyn ReplicaStore>,
-    /// The key that signs frames: the same that seals ops.
-    pub key: Arc<NodeKey>,
+    /// The keys that sign frames: the same handle as the one that seals ops.
+    pub keys: SigningKeys,
     /// Who is enrolled, without this node: the same handle as the transport's and the listener's.
     pub enrolled: Enrolled,
     /// What a valid record is.
@@ -74,17 +70,17 @@ impl Node {
     /// # Errors
     /// [`StartError`]; nothing was started.
     pub fn start(config: NodeConfig, ports: Ports) -> Result<Self, StartError> {
-        let n = config.peers.len() + 1;
-        let write_level = config.write_level;
-        let w = write_level.needed(n);
-        if w < 1 || w > n {
-            return Err(StartError::Quorum { w, n });
-        }
-        let (peers, links) = peers(&config, &ports.enrolled.directory())?;
+        let tasks = Tasks::new();
+        let membership = Membership {
+            directory: Directory::clone(&ports.enrolled.directory()),
+            peers: config.peers.clone(),
+            write_level: config.write_level,
+        };
+        let (members, links) = Members::new(&config.node, &membership, None, tasks.stop())?;
         let gate = Gate::new(
             config.node.clone(),
             ports.boot,
-            ports.key,
+            ports.keys,
             ports.enrolled,
             config.peer_rate,
             Arc::clone(&ports.wall),
@@ -98,19 +94,28 @@ impl Node {
             wall: ports.wall,
             transport: ports.transport,
             gate,
-            members: ArcSwap::from_pointee(Members::new(peers, write_level)),
+            members: ArcSwap::from_pointee(members),
+            reloading: Mutex::default(),
             open_writes: Mutex::new(OpenWrites::default()),
             epoch: ArcSwap::default(),
             hello_learned: Notify::new(),
             metrics: NetMetrics::default(),
             started: Instant::now(),
-            tasks: Tasks::new(),
+            tasks,
         });
-        for (peer, messages) in links {
-            inner.tasks.spawn("link", driver::run(Arc::clone(&inner), peer, messages));
-        }
+        drive(&inner, links);
         inner.tasks.spawn("sweep", sweep(Arc::clone(&inner)));
         Ok(Self { inner })
+    }
+
+    /// Takes in who takes part from here on, while everything goes on.
+    ///
+    /// The caller cuts the connections that [`Changes::cut`] names: they are its listener's and its transport's.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is changed then.
+    pub fn reload(&self, membership: Membership) -> Result<Changes, StartError> {
+        reload(&self.inner, membership)
     }
 
     /// Writes: commits here, fans out, and returns once the quorum is certain.
@@ -269,37 +274,6 @@ impl PeerService for Node {
             *by_word.entry(word).or_default() += 1;
         });
     }
-}
-
-type Links = Vec<(Arc<Peer>, mpsc::Receiver<PeerMessage>)>;
-
-fn peers(
-    config: &NodeConfig,
-    directory: &Directory,
-) -> Result<(BTreeMap<NodeId, Arc<Peer>>, Links), StartError> {
-    let mut peers = BTreeMap::new();
-    let mut links = Vec::new();
-    for endpoint in &config.peers {
-        let node = endpoint.id.clone();
-        if node == config.node {
-            return Err(StartError::SelfPeer { node });
-        }
-        if directory.node(&node).is_none() {
-            return Err(StartError::NotEnrolled { node });
-        }
-        let (sender, receiver) = mpsc::channel(LINK_MESSAGES_MAX);
-        let peer = Arc::new(Peer::new(node.clone(), Some((endpoint.clone(), sender))));
-        links.push((Arc::clone(&peer), receiver));
-        if peers.insert(node.clone(), peer).is_some() {
-            return Err(StartError::DuplicatePeer { node });
-        }
-    }
-    for enrolled in directory.nodes() {
-        if enrolled.id != config.node && !peers.contains_key(&enrolled.id) && !enrolled.is_retired() {
-            peers.insert(enrolled.id.clone(), Arc::new(Peer::new(enrolled.id.clone(), None)));
-        }
-    }
-    Ok((peers, links))
 }
 
 fn peer_status(peer: &Peer, clock: &federation_core::node_clock::NodeClock) -> Option<PeerStatus> {

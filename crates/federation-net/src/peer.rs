@@ -21,6 +21,7 @@ use federation_wire::v1::clock_page::ClockAssembly;
 use federation_wire::v1::hello::RebootstrapReason;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::PeerEndpoint;
 use crate::inner::lock;
@@ -34,6 +35,8 @@ pub(crate) struct Peer {
     /// Where it is dialled; none: enrolled as a caller and an origin only.
     pub(crate) endpoint: Option<PeerEndpoint>,
     state: Mutex<PeerState>,
+    /// Ends the link's task: with the node, or when the peer is not dialled any more, or elsewhere.
+    pub(crate) stop: CancellationToken,
     /// To the link's task; none if the peer is not dialled.
     messages: Option<mpsc::Sender<PeerMessage>>,
     overflowed: AtomicBool,
@@ -121,12 +124,17 @@ impl Default for LinkReport {
 }
 
 impl Peer {
-    pub(crate) fn new(id: NodeId, dialled: Option<(PeerEndpoint, mpsc::Sender<PeerMessage>)>) -> Self {
+    pub(crate) fn new(
+        id: NodeId,
+        stop: CancellationToken,
+        dialled: Option<(PeerEndpoint, mpsc::Sender<PeerMessage>)>,
+    ) -> Self {
         let (endpoint, messages) = dialled.unzip();
         Self {
             id,
             endpoint,
             state: Mutex::default(),
+            stop,
             messages,
             overflowed: AtomicBool::new(false),
             delivering: AtomicBool::new(false),

@@ -11,14 +11,15 @@ use federation_core::epoch::{LastEpoch, PeerKnowledge, settle};
 use federation_core::id::NodeId;
 use federation_core::limits::OPEN_WRITES_MAX;
 use federation_core::port::store::{Health, Outcome, Request, StoreError, Written};
-use federation_core::quorum::ack_tracker::{AckTracker, PeerOutcome, Verdict};
+use federation_core::quorum::ack_tracker::{AckTracker, PeerFailure, PeerOutcome, Verdict};
 use federation_core::quorum::policy::WriteLevel;
 use federation_core::time::MonoMs;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::{QuorumNotMet, WriteError};
-use crate::inner::{Inner, Members, lock};
+use crate::inner::{Inner, lock};
+use crate::members::Members;
 use crate::peer::Peer;
 use crate::peer::hello::own_store;
 use crate::status::Readiness;
@@ -165,6 +166,12 @@ fn committed(
     });
     for peer in members.dialled() {
         peer.offer(&written);
+        // Left since the write began, after the open writes were told.
+        if peer.stop.is_cancelled() {
+            inner.with_open_writes(|open, _, out| {
+                open.coordinator.failed(&peer.id, [&written.op.dot], PeerFailure::Abandoned, out);
+            });
+        }
     }
     (written, receiver)
 }

@@ -247,7 +247,7 @@ impl Mesh {
         let shared: Arc<dyn ReplicaStore> = Arc::new(observed);
         let ports = Ports {
             store: shared,
-            key: Arc::clone(&member.key),
+            keys: Arc::clone(&member.key).into(),
             enrolled: Enrolled::new(directory),
             rules: Arc::new(NoRules),
             wall,

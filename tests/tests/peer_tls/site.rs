@@ -86,7 +86,7 @@ impl Site {
         let tls = PeerTls::new(enrolled.clone(), credentials).unwrap();
         let ports = Ports {
             store: Arc::clone(&store),
-            key: Arc::clone(&key),
+            keys: Arc::clone(&key).into(),
             enrolled: enrolled.clone(),
             rules: Arc::new(KindRules),
             wall: clock,

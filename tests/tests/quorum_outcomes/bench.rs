@@ -97,7 +97,7 @@ impl Bench {
         let enrolments: Vec<Enrolment> = peers.values().map(MockPeer::enrolment).collect();
         let ports = Ports {
             store: Arc::clone(&store),
-            key: Arc::clone(&key),
+            keys: Arc::clone(&key).into(),
             enrolled: Enrolled::new(Directory::new(&enrolments).unwrap()),
             rules: Arc::new(KindRules),
             wall: clock,

@@ -15,11 +15,11 @@ use federation_net::http::ListenerLimits;
 use federation_net::http::client::HttpTransport;
 use federation_net::http::server::{PeerSecurity, PeerServer};
 use federation_net::node::{Node, Ports};
+use federation_net::signing_keys::SigningKeys;
 use federation_net::tls::{Credentials, PeerTls};
 use federation_store::{Options, RealDisk, Setup, SledIndexes, StoreHandle};
 use federation_wire::keys::NodeKey;
 use federation_wire::memory::KindRules;
-use federation_wire::seal::GroupSealer;
 use indicatif::ProgressBar;
 use rand::Rng as _;
 use tokio::sync::oneshot;
@@ -158,6 +158,7 @@ impl Running {
         let Start { config, sockets } = start;
         let Config { node: id, keys, directory, .. } = config;
         let key = Arc::clone(keys.active());
+        let keys = SigningKeys::new(keys);
         let boot = random::boot_id();
         let wall = Arc::new(SystemClock);
         let (tell_failed, store_failed) = oneshot::channel();
@@ -170,7 +171,7 @@ impl Running {
         let setup = Setup {
             ids,
             node: id.clone(),
-            sealer: Arc::new(GroupSealer::new(Arc::clone(&key))),
+            sealer: Arc::new(keys.clone()),
             clock: Arc::clone(&wall) as _,
             options: Options::default(),
         };
@@ -189,7 +190,7 @@ impl Running {
         };
         let ports = Ports {
             store: Arc::clone(&store) as _,
-            key,
+            keys,
             enrolled,
             rules: Arc::new(KindRules),
             wall: Arc::clone(&wall) as _,

@@ -51,7 +51,7 @@ struct Driver {
 pub(crate) async fn run(inner: Arc<Inner>, peer: Arc<Peer>, mut messages: mpsc::Receiver<PeerMessage>) {
     let interval = inner.config.catchup_interval;
     let interval = interval.map(|every| DurationMs(u64::try_from(every.as_millis()).unwrap_or(u64::MAX)));
-    let stop = inner.tasks.stop().clone();
+    let stop = peer.stop.clone();
     let mut driver = Driver {
         inner,
         peer,
@@ -117,7 +117,7 @@ impl Driver {
                 let (lacks, offers) = (outcome.lacks, outcome.offers);
                 if self.active.as_ref().is_none_or(|active| active.boot != outcome.boot) {
                     self.disconnect();
-                    let stop = self.inner.tasks.stop().child_token();
+                    let stop = self.peer.stop.child_token();
                     let HelloOutcome { connection, boot, .. } = outcome;
                     self.active = Some(Active { connection, boot, stop });
                 }

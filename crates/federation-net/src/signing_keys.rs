@@ -1,0 +1,56 @@
+//! What this node signs with, as of now.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use federation_core::dot::Origin;
+use federation_core::id::{KeyId, OpHash};
+use federation_core::op::{EncodedOp, Op};
+use federation_core::port::sealer::Sealer;
+use federation_wire::keys::{NodeKey, OwnKeys, PublicKey};
+use federation_wire::seal::GroupSealer;
+
+/// A node's own keys behind one handle: what seals its ops and what signs its frames read it on each use, so that
+/// [`SigningKeys::replace`] counts at once for both. Cheap to clone; all clones are the same.
+#[derive(Clone, Debug)]
+pub struct SigningKeys(Arc<ArcSwap<OwnKeys>>);
+
+impl SigningKeys {
+    /// These keys.
+    pub fn new(keys: OwnKeys) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(keys)))
+    }
+
+    /// The key to sign with now.
+    pub fn active(&self) -> Arc<NodeKey> {
+        Arc::clone(self.0.load().active())
+    }
+
+    /// The key of this id, if this node has it or has had it.
+    pub fn public(&self, id: KeyId) -> Option<PublicKey> {
+        self.0.load().public(id).cloned()
+    }
+
+    /// From here on this node signs with these. What the keys before sealed stays proven as long as `keys` names them
+    /// as retired.
+    pub fn replace(&self, keys: OwnKeys) {
+        self.0.store(Arc::new(keys));
+    }
+}
+
+impl From<Arc<NodeKey>> for SigningKeys {
+    /// The keys of a node that has had no other.
+    fn from(key: Arc<NodeKey>) -> Self {
+        Self::new(OwnKeys::new(key))
+    }
+}
+
+impl Sealer for SigningKeys {
+    fn encode(&self, op: &Op) -> EncodedOp {
+        GroupSealer::new(self.active()).encode(op)
+    }
+
+    fn seal(&self, origin: &Origin, hashes: &[OpHash]) -> Vec<Arc<[u8]>> {
+        GroupSealer::new(self.active()).seal(origin, hashes)
+    }
+}
