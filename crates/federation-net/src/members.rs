@@ -201,3 +201,113 @@ fn ended(was: &EnrolledNode, is: Option<&EnrolledNode>) -> Vec<(NodeId, Option<K
     let ended = was.keys.keys().filter(|id| is_active(was, id) && !is_active(is, id));
     ended.map(|id| (was.id.clone(), Some(*id))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use federation_core::quorum::policy::WriteLevel;
+    use federation_wire::identity::{Enrolment, KeyEntry};
+    use federation_wire::keys::NodeKey;
+
+    use super::*;
+
+    fn id(name: &str) -> NodeId {
+        NodeId::new(name).unwrap()
+    }
+
+    fn key(seed: u8) -> NodeKey {
+        NodeKey::from_seed(&[seed; 32])
+    }
+
+    fn entry(name: &str, port: u16, seed: u8) -> Enrolment {
+        Enrolment::full(name, &format!("https://127.0.0.1:{port}"), key(seed).public())
+    }
+
+    fn membership(entries: &[Enrolment], level: usize) -> Membership {
+        let directory = Directory::new(entries).unwrap();
+        let endpoint =
+            |node: &EnrolledNode| Some(PeerEndpoint { id: node.id.clone(), url: node.url.clone()? });
+        let peers = directory.nodes().filter_map(endpoint).collect();
+        Membership { directory, peers, write_level: WriteLevel::Count(level) }
+    }
+
+    fn members(membership: &Membership, before: Option<&Members>) -> Result<(Members, usize), StartError> {
+        let stop = CancellationToken::new();
+        let (members, links) = Members::new(&id("own"), membership, before, &stop)?;
+        Ok((members, links.len()))
+    }
+
+    #[test]
+    fn who_stays_is_the_same_and_who_does_not_ends() {
+        let before = membership(&[entry("a", 1, 1), entry("b", 2, 2), entry("c", 3, 3)], 2);
+        let (old, links) = members(&before, None).unwrap();
+        assert_eq!((links, old.n(), old.w()), (3, 4, 2));
+
+        let mut moved = entry("b", 9, 2);
+        moved.keys.push(KeyEntry::active(key(7).public()));
+        let after = membership(&[entry("a", 1, 1), moved, entry("d", 4, 4)], 3);
+        let (new, links) = members(&after, Some(&old)).unwrap();
+        assert_eq!(links, 2, "b's new place, and d");
+        assert!(Arc::ptr_eq(old.peer(&id("a")).unwrap(), new.peer(&id("a")).unwrap()));
+        assert!(!Arc::ptr_eq(old.peer(&id("b")).unwrap(), new.peer(&id("b")).unwrap()));
+        let found = changes(&old, &new, &before.directory, &after.directory);
+        let expect = Changes {
+            joined: vec![id("d")],
+            left: vec![id("c")],
+            moved: vec![id("b")],
+            changed: vec![id("b"), id("c"), id("d")],
+            cut: vec![(id("c"), None)],
+            quorum_before: (4, 2),
+            quorum: (4, 3),
+        };
+        assert_eq!(found, expect);
+        assert!(!found.is_empty());
+        let none = changes(&new, &new, &after.directory, &after.directory);
+        assert!(none.is_empty() && none.cut.is_empty());
+    }
+
+    #[test]
+    fn what_a_node_may_not_prove_itself_by_any_more_is_cut() {
+        let check = |was: &Enrolment, is: Option<&Enrolment>, expect: &[Option<KeyId>]| {
+            let directory = |entries: &[Enrolment]| Directory::new(entries).unwrap();
+            let (was, is) =
+                (directory(std::slice::from_ref(was)), is.map(|is| directory(std::slice::from_ref(is))));
+            let is = is.as_ref().and_then(|is| is.node(&id("a")));
+            let cut: Vec<_> =
+                ended(was.node(&id("a")).unwrap(), is).into_iter().map(|(_, key)| key).collect();
+            assert_eq!(cut, expect);
+        };
+        let with = |states: &[(u8, KeyState)]| {
+            let mut entry = entry("a", 1, 1);
+            entry.keys = states
+                .iter()
+                .map(|(seed, state)| KeyEntry { state: *state, ..KeyEntry::active(key(*seed).public()) })
+                .collect();
+            entry
+        };
+        let both = with(&[(1, KeyState::Active), (2, KeyState::Active)]);
+        check(&both, Some(&both), &[]);
+        check(&both, None, &[None]);
+        check(&both, Some(&with(&[(1, KeyState::Retired), (2, KeyState::Active)])), &[Some(key(1).id())]);
+        check(&both, Some(&with(&[(1, KeyState::Revoked), (2, KeyState::Active)])), &[Some(key(1).id())]);
+        check(&both, Some(&with(&[(2, KeyState::Active)])), &[Some(key(1).id())]);
+        check(&both, Some(&with(&[(1, KeyState::Revoked), (2, KeyState::Revoked)])), &[None]);
+        let gone = with(&[(1, KeyState::Retired)]);
+        check(&gone, None, &[]);
+        let mut pinned = both.clone();
+        pinned.tls_fingerprint = Some("ab".repeat(32));
+        check(&both, Some(&pinned), &[None]);
+    }
+
+    #[test]
+    fn what_is_wrong_changes_nothing() {
+        let check = |entries: &[Enrolment], level, expect: StartError| {
+            assert_eq!(members(&membership(entries, level), None).err(), Some(expect));
+        };
+        check(&[entry("a", 1, 1)], 3, StartError::Quorum { w: 3, n: 2 });
+        check(&[entry("a", 1, 1)], 0, StartError::Quorum { w: 0, n: 2 });
+        check(&[entry("own", 1, 1)], 1, StartError::SelfPeer { node: id("own") });
+        let mut retired = entry("a", 1, 1);
+        retired.keys[0].state = KeyState::Retired;
+        check(&[retired], 1, StartError::NotEnrolled { node: id("a") });
+    }
+}
