@@ -84,6 +84,12 @@ pub const SIBLINGS_MAX: usize = 16;
 pub const NODES_MAX: usize = 64;
 /// Globs of one scope: an operator writes them by hand.
 pub const SCOPE_GLOBS_MAX: usize = 256;
+/// Client tokens of one node. Every request looks at each of them, in well under a millisecond.
+pub const TOKENS_MAX: usize = 4_096;
+/// Bytes of a client token's public name.
+pub const TOKEN_ID_BYTES_MAX: usize = 64;
+/// Agents that one client token may write as by name; more is what `*` is for.
+pub const TOKEN_AGENTS_MAX: usize = 256;
 /// Boots that a node lists in its hello; older ones that every peer has recorded are dropped.
 pub const BOOTS_MAX: usize = 4_096;
 

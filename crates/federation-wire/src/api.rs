@@ -1,9 +1,11 @@
 //! The client API: what is sent and what comes back, for the daemon and for clients alike.
 
+pub mod authorization;
 pub mod dot;
 pub mod error;
 pub mod memory;
 pub mod status;
+pub mod token;
 pub mod view;
 
 pub use dot::DotText;
