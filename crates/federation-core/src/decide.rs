@@ -7,12 +7,13 @@ use crate::context::context;
 use crate::dot::{Dot, Origin};
 use crate::dot_set::DotSet;
 use crate::hlc::Hlc;
-use crate::id::{AgentId, Kind, OpHash, RecordId, RecordKey};
+use crate::id::{AgentId, Kind, Namespace, OpHash, RecordId, RecordKey};
 use crate::limits::{CONTEXT_RANGES_MAX, OP_BYTES_MAX, SIBLINGS_MAX};
 use crate::node_clock::NodeClock;
 use crate::op::{Body, EncodedOp, Op, SealedOp};
 use crate::port::sealer::Sealer;
 use crate::record::{Record, Version};
+use crate::scope::Scope;
 use crate::time::WallMs;
 use crate::vector_clock::VectorClock;
 
@@ -77,6 +78,9 @@ pub enum Condition {
     None,
     /// No record of this kind and id is visible, in any namespace.
     Absent,
+    /// No record of this kind and id is visible in any namespace of this scope: for a writer who may not learn
+    /// what stands outside of it.
+    AbsentIn(Scope),
     /// The record is visible.
     Present,
     /// This version is the visible one.
@@ -111,7 +115,7 @@ pub enum Decision {
 /// Why a write was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteRefusal {
-    /// [`Condition::Absent`], and there is one.
+    /// [`Condition::Absent`] or [`Condition::AbsentIn`], and there is one.
     #[error("a record of this id exists: {key}")]
     Exists {
         /// The record that exists.
@@ -349,7 +353,12 @@ impl<V: ReplicaView> Group<'_, V> {
     fn unmet(&mut self, mutation: &Mutation, record: &Record) -> Result<Option<WriteRefusal>, V::Error> {
         Ok(match &mutation.condition {
             Condition::None => None,
-            Condition::Absent => self.visible_key(&mutation.key)?.map(|key| WriteRefusal::Exists { key }),
+            Condition::Absent => {
+                self.visible_key(&mutation.key, |_| true)?.map(|key| WriteRefusal::Exists { key })
+            }
+            Condition::AbsentIn(scope) => self
+                .visible_key(&mutation.key, |namespace| scope.contains(namespace))?
+                .map(|key| WriteRefusal::Exists { key }),
             Condition::Present if record.visible().is_some() => None,
             Condition::Present | Condition::Visible(_) if record.is_empty() => Some(WriteRefusal::Missing),
             Condition::Present | Condition::Visible(_) if record.is_deleted() => Some(WriteRefusal::Deleted),
@@ -360,11 +369,15 @@ impl<V: ReplicaView> Group<'_, V> {
         })
     }
 
-    /// The first key of this kind and id, in any namespace, with a visible version.
-    fn visible_key(&mut self, key: &RecordKey) -> Result<Option<RecordKey>, V::Error> {
+    /// The first key of this kind and id, in any namespace that `counts`, with a visible version.
+    fn visible_key(
+        &mut self,
+        key: &RecordKey,
+        counts: impl Fn(&Namespace) -> bool,
+    ) -> Result<Option<RecordKey>, V::Error> {
         let mut keys = self.view.keys_of(&key.kind, &key.id)?;
         keys.extend(self.touched.keys().filter(|k| k.kind == key.kind && k.id == key.id).cloned());
-        for candidate in keys {
+        for candidate in keys.into_iter().filter(|candidate| counts(&candidate.namespace)) {
             if self.load(&candidate)?.visible().is_some() {
                 return Ok(Some(candidate));
             }

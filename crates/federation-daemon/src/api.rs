@@ -1,8 +1,10 @@
 //! The client API: routes, what bounds them, and what a request that fits no route gets.
 
 mod admin;
+pub mod auth;
 pub mod body;
 mod bulk;
+pub mod endpoint;
 pub mod error;
 pub mod guard;
 mod memories;
@@ -15,29 +17,54 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, on};
 
 pub use server::ClientServer;
 pub use state::{ApiState, RequestLimits};
 
+use crate::api::endpoint::{Endpoint, Rule};
 use crate::api::error::ApiError;
 
-/// All routes of the client listener.
+/// All routes of the client listener: those of the table, each behind what it asks of a caller.
 pub fn router(state: ApiState) -> Router {
-    let api = Router::new()
-        .route("/api/v1/memories", post(memories::create).get(memories::list))
-        .route("/api/v1/memories/bulk", post(bulk::create_many))
-        .route("/api/v1/memories/{id}", get(memories::read).put(memories::update).delete(memories::delete))
-        .route("/api/v1/ops/{node}/{epoch}/{seq}", get(admin::op))
-        .route("/api/v1/peers", get(admin::peers))
-        .route("/api/v1/status", get(admin::status))
-        .layer(from_fn_with_state(state.clone(), shed_load));
-    // Whoever watches the node gets through also when clients do not.
-    let watch = Router::new()
-        .route("/healthz", get(admin::healthz))
-        .route("/readyz", get(admin::readyz))
-        .route("/metrics", get(admin::metrics));
-    api.merge(watch).fallback(no_route).method_not_allowed_fallback(wrong_method).with_state(state)
+    let routes = Endpoint::ALL.iter().fold(Router::new(), |router, endpoint| {
+        let guarded = match endpoint.rule() {
+            Rule::Open => handler(*endpoint),
+            Rule::All(_) | Rule::Any(_) => {
+                let guard = from_fn_with_state((state.clone(), *endpoint), auth::authorize);
+                shed(*endpoint, &state).route_layer(guard)
+            }
+        };
+        router.route(endpoint.path(), guarded)
+    });
+    routes.fallback(no_route).method_not_allowed_fallback(wrong_method).with_state(state)
+}
+
+fn handler(endpoint: Endpoint) -> MethodRouter<ApiState> {
+    let filter = endpoint.filter();
+    match endpoint {
+        Endpoint::Create => on(filter, memories::create),
+        Endpoint::List => on(filter, memories::list),
+        Endpoint::Bulk => on(filter, bulk::create_many),
+        Endpoint::Read => on(filter, memories::read),
+        Endpoint::Update => on(filter, memories::update),
+        Endpoint::Delete => on(filter, memories::delete),
+        Endpoint::Op => on(filter, admin::op),
+        Endpoint::Peers => on(filter, admin::peers),
+        Endpoint::Status => on(filter, admin::status),
+        Endpoint::Healthz => on(filter, admin::healthz),
+        Endpoint::Readyz => on(filter, admin::readyz),
+        Endpoint::Metrics => on(filter, admin::metrics),
+    }
+}
+
+/// The handler, with a bound on how many requests are served at once. Whoever watches the node gets through also when
+/// others do not.
+fn shed(endpoint: Endpoint, state: &ApiState) -> MethodRouter<ApiState> {
+    match endpoint {
+        Endpoint::Metrics => handler(endpoint),
+        _ => handler(endpoint).route_layer(from_fn_with_state(state.clone(), shed_load)),
+    }
 }
 
 /// Serves a request if there is room, and says so at once if there is none.

@@ -8,6 +8,7 @@ use crate::command::keys::{self, IdArgs, IdentityError, KeygenArgs};
 use crate::command::peer::{self, PeerArgs, PeerError};
 use crate::command::serve::{self, ServeArgs, ServeError};
 use crate::command::settings;
+use crate::command::token::{self, TokenArgs, TokenError};
 use crate::command::verify::{self, VerifyArgs, VerifyError};
 
 /// Keeps AI-agent memories on several nodes at once: a write is answered once a quorum holds it durably.
@@ -30,6 +31,8 @@ pub enum Command {
     Id(IdArgs),
     /// Enrol, show, retire and export peers.
     Peer(PeerArgs),
+    /// Make, list and revoke the tokens of clients.
+    Token(TokenArgs),
     /// Read a stopped node's store and check every op.
     Verify(VerifyArgs),
     /// Run a mesh of nodes on loopback, for trying things out.
@@ -52,6 +55,9 @@ pub enum CommandError {
     /// `peer`.
     #[error(transparent)]
     Peer(#[from] PeerError),
+    /// `token`.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// `verify`.
     #[error(transparent)]
     Verify(#[from] VerifyError),
@@ -75,6 +81,7 @@ pub fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Keygen(args) => Ok(keys::keygen(&args)?),
         Command::Id(args) => Ok(keys::id(&args)?),
         Command::Peer(args) => Ok(peer::run(args)?),
+        Command::Token(args) => Ok(token::run(&args)?),
         Command::Verify(args) => Ok(verify::run(&args)?),
         Command::Config => {
             print!("{}", settings::template());

@@ -6,4 +6,5 @@ pub mod keys;
 pub mod peer;
 pub mod serve;
 pub mod settings;
+pub mod token;
 pub mod verify;

@@ -28,3 +28,4 @@ pub mod sample;
 pub mod signal;
 pub mod supervisor;
 pub mod telemetry;
+pub mod tokens_file;

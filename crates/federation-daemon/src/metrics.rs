@@ -15,6 +15,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::api::auth::Access;
+
 /// Everything that `/metrics` shows, read anew at each request.
 #[derive(Debug)]
 pub struct Meters {
@@ -22,10 +24,10 @@ pub struct Meters {
 }
 
 impl Meters {
-    /// The meters of a node and its store.
-    pub fn new(node: Node, store: Arc<federation_store::Metrics>) -> Self {
+    /// The meters of a node, its store, and who is let in to it.
+    pub fn new(node: Node, store: Arc<federation_store::Metrics>, access: Arc<Access>) -> Self {
         let mut registry = Registry::with_prefix("federation");
-        registry.register_collector(Box::new(Source { node, store }));
+        registry.register_collector(Box::new(Source { node, store, access }));
         Self { registry }
     }
 
@@ -40,10 +42,16 @@ impl Meters {
     }
 }
 
-#[derive(Debug)]
 struct Source {
     node: Node,
     store: Arc<federation_store::Metrics>,
+    access: Arc<Access>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").finish_non_exhaustive()
+    }
 }
 
 impl Collector for Source {
@@ -51,6 +59,9 @@ impl Collector for Source {
         let mut page = Page { encoder };
         encode_net(&mut page, &self.node.metrics())?;
         encode_status(&mut page, &self.node.status())?;
+        let refused = self.access.refused().by_slug();
+        let refused = refused.iter().map(|(slug, count)| (slug, count));
+        page.counters("refused_requests", "Client requests refused, by slug", "slug", refused)?;
         encode_store(&mut page, &self.store)
     }
 }

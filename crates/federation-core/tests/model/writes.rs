@@ -13,6 +13,7 @@ use federation_core::limits::{CLOCK_DRIFT_MAX, CONTEXT_RANGES_MAX, OP_BYTES_MAX,
 use federation_core::node_clock::NodeClock;
 use federation_core::op::{Body, Op};
 use federation_core::record::{Record, Version, VersionState};
+use federation_core::scope::Scope;
 use federation_core::seq_ranges::SeqRange;
 use federation_core::time::{DurationMs, WallMs};
 use federation_core::vector_clock::VectorClock;
@@ -46,6 +47,18 @@ fn absent_holds_where_no_namespace_shows_a_record_of_that_id() {
     let plan = replica.commit(vec![Change::Write(absent("n2")), Change::Write(absent("n1"))]);
     assert_eq!(plan.ops.len(), 1);
     assert_eq!(replica.mutate(absent("n1")).map(drop), exists("n2"));
+}
+
+#[test]
+fn absent_in_a_scope_asks_the_namespaces_of_the_scope_and_no_other() {
+    let mut replica = Replica::new("a", 1);
+    let scope = Scope::parse(["n2", "n3"]).unwrap();
+    let absent = |ns| mutation(&key_in(ns, "r"), put("x"), Condition::AbsentIn(scope.clone()), None);
+    replica.write(&key_in("n1", "r"), put("x"), None).unwrap();
+    assert!(replica.mutate(absent("n2")).is_ok(), "what stands in n1 is not told");
+    let exists = Err(WriteRefusal::Exists { key: key_in("n2", "r") });
+    assert_eq!(replica.mutate(absent("n2")).map(drop), exists);
+    assert_eq!(replica.mutate(absent("n3")).map(drop), exists);
 }
 
 #[test]

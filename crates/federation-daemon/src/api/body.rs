@@ -83,7 +83,7 @@ pub async fn read(
 
 /// Takes a refused body off the wire, within bounds: a client that is still sending when the connection closes may
 /// see the reset and not the answer.
-async fn drain(body: &mut Body) {
+pub(super) async fn drain(body: &mut Body) {
     let mut left = DRAIN_BYTES_MAX;
     let all = async {
         while let Some(Ok(frame)) = body.frame().await {

@@ -18,11 +18,11 @@ use http_body_util::BodyExt as _;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::api::auth::Caller;
 use crate::api::body::{self, BODY_BYTES_MAX, Media};
 use crate::api::error::{ApiError, ErrorAnswer};
 use crate::api::guard::PanicGuard;
 use crate::api::memories::{create_one, error_body, quorum_of};
-use crate::api::params;
 use crate::api::state::ApiState;
 
 /// Rows of one request that are written at once: enough for them to share group commits and pages.
@@ -35,18 +35,19 @@ const ARRAY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// `POST /api/v1/memories/bulk`
 pub(super) async fn create_many(
     State(state): State<ApiState>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let media = Media::of(&headers, &[Media::Ndjson, Media::Json])?;
-    let author = params::author(&headers)?;
+    let author = caller.author(&headers)?;
     let permit = Arc::clone(&state.bulk_permits).try_acquire_owned().map_err(|_| {
         let message = "this node serves as many bulk requests as it may: try again, or another node";
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
     })?;
     let guard = PanicGuard(state.failed.clone());
     let (outcomes, rows) = mpsc::channel(ROWS_IN_FLIGHT_MAX);
-    let mut writer = RowWriter { state: state.clone(), author, next_row: 0, outcomes };
+    let mut writer = RowWriter { state: state.clone(), caller, author, next_row: 0, outcomes };
     match media {
         Media::Json => {
             let bytes = body::read(&headers, body, ARRAY_BYTES_MAX, state.body_deadline).await?;
@@ -65,7 +66,7 @@ pub(super) async fn create_many(
             let idle = state.body_deadline;
             state.tasks.spawn(async move {
                 let _held = (permit, guard);
-                // An error here means that the client does not listen any more.
+                // An error here means that there is nothing more to do for it.
                 let _ = write_lines(&mut writer, body, idle).await;
             });
         }
@@ -74,13 +75,14 @@ pub(super) async fn create_many(
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, "application/x-ndjson")], answer).into_response())
 }
 
-/// The client does not listen any more.
+/// No further row is read: the client does not listen any more, has sent too many, or is not let in any more.
 #[derive(Debug)]
 struct Gone;
 
 /// Starts the write of each row, in order, as long as there is room.
 struct RowWriter {
     state: ApiState,
+    caller: Caller,
     author: AgentId,
     next_row: u64,
     outcomes: mpsc::Sender<oneshot::Receiver<BulkRow>>,
@@ -94,13 +96,21 @@ impl RowWriter {
             self.refuse(number, &too_many()).await?;
             return Err(Gone);
         }
+        // The request may be under way for longer than its token lives: each row is held against what holds now.
+        let caller = match self.caller.renewed() {
+            Ok(caller) => caller,
+            Err(error) => {
+                self.refuse(number, &error).await?;
+                return Err(Gone);
+            }
+        };
         let (done, outcome) = oneshot::channel();
         self.outcomes.send(outcome).await.map_err(|_| Gone)?;
         let (state, author) = (self.state.clone(), self.author.clone());
         let guard = PanicGuard(state.failed.clone());
         let mut writing = Box::pin(async move {
             let _guard = guard;
-            let outcome = outcome_of(number, create_one(&state, &author, &row).await);
+            let outcome = outcome_of(number, create_one(&state, &caller, &author, &row).await);
             // Nobody listens any more: the row is written all the same.
             let _ = done.send(outcome);
         });

@@ -10,7 +10,7 @@ use federation_net::status::Readiness;
 use federation_wire::api::{DotText, ErrorBody, Fault, QuorumNotMetBody};
 
 /// Seconds after which a client that got a 503 may try again.
-const RETRY_AFTER_SECS: u32 = 1;
+const RETRY_AFTER_SECS: u64 = 1;
 
 /// An answer that is not what was asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,6 +153,17 @@ impl ApiError {
         }
     }
 
+    /// Seconds after which it is worth to try again: a 429 says it in its body, too.
+    fn retry_after(&self) -> Option<u64> {
+        match (self.status, &*self.body) {
+            (StatusCode::SERVICE_UNAVAILABLE, _) => Some(RETRY_AFTER_SECS),
+            (StatusCode::TOO_MANY_REQUESTS, ErrorAnswer::Plain(body)) => {
+                body.fields.get("retry_after_secs").and_then(serde_json::Value::as_u64)
+            }
+            _ => None,
+        }
+    }
+
     fn refusal(refusal: &WriteRefusal, id: &str) -> Self {
         let conflict = |slug| Self::new(StatusCode::CONFLICT, slug, refusal.to_string()).with("id", id);
         match refusal {
@@ -197,12 +208,16 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status;
+        let retry_after = self.retry_after();
         let mut response = match *self.body {
             ErrorAnswer::Plain(body) => (status, Json(body)).into_response(),
             ErrorAnswer::QuorumNotMet(body) => (status, Json(body)).into_response(),
         };
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS));
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

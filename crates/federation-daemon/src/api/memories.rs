@@ -1,6 +1,9 @@
 //! Memories: create, read, update, delete, list.
 
 mod find;
+mod list;
+
+pub(super) use list::list;
 
 use axum::Json;
 use axum::body::Body as HttpBody;
@@ -9,30 +12,27 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use federation_core::decide::{Condition, Mutation, WriteRefusal};
-use federation_core::id::{AgentId, Kind, RecordId};
+use federation_core::id::{AgentId, RecordId};
 use federation_core::op::Body;
-use federation_core::port::store::ListQuery;
 use federation_net::WriteReceipt;
 use federation_net::error::WriteError;
 use federation_wire::api::error::from_json;
 use federation_wire::api::memory::{CreateMemory, CurrentMemory, MemoryWrite, UpdateMemory};
-use federation_wire::api::status::{Deleted, MemoryList};
+use federation_wire::api::status::Deleted;
 use federation_wire::api::view::{Include, MemoryView, QuorumView};
 use federation_wire::api::{DotText, ErrorBody};
-use federation_wire::v1::op::decode_op;
+use federation_wire::memory::{JsonObject, parse_payload};
+use serde_json::Value;
 
+use crate::api::auth::{AGENT_FIELD, Caller};
 use crate::api::body::{self, BODY_BYTES_MAX, Media};
 use crate::api::error::ApiError;
-use crate::api::params::{self, ListParams, OneQuery};
+use crate::api::params::{self, OneQuery};
 use crate::api::state::ApiState;
 use crate::random;
 
 /// How often an update is tried anew on the version that got in between.
 const UPDATE_TRIES: usize = 8;
-/// Bytes of ops on one page of a list.
-const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Records that one request for a list looks at; past it the page ends early, with a cursor.
-const RECORDS_SCANNED_MAX: usize = 10_000;
 
 type PathOf<T> = Result<Path<T>, PathRejection>;
 type QueryOf<T> = Result<Query<T>, QueryRejection>;
@@ -40,13 +40,14 @@ type QueryOf<T> = Result<Query<T>, QueryRejection>;
 /// `POST /api/v1/memories`
 pub(super) async fn create(
     State(state): State<ApiState>,
+    caller: Caller,
     headers: HeaderMap,
     body: HttpBody,
 ) -> Result<Response, ApiError> {
     Media::of(&headers, &[Media::Json])?;
-    let author = params::author(&headers)?;
+    let author = caller.author(&headers)?;
     let bytes = body::read(&headers, body, BODY_BYTES_MAX, state.body_deadline).await?;
-    let (id, receipt) = create_one(&state, &author, &bytes).await?;
+    let (id, receipt) = create_one(&state, &caller.renewed()?, &author, &bytes).await?;
     let view = view_of(&receipt, &id)?;
     let location = format!("/api/v1/memories/{id}");
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(view)).into_response())
@@ -55,15 +56,22 @@ pub(super) async fn create(
 /// Creates the memory that these bytes describe, as one row of a bulk write or as a request of its own.
 pub(super) async fn create_one(
     state: &ApiState,
+    caller: &Caller,
     author: &AgentId,
     bytes: &[u8],
 ) -> Result<(RecordId, WriteReceipt), ApiError> {
     let create: CreateMemory = from_json(bytes).map_err(ApiError::json)?;
+    if let Some(JsonObject(metadata)) = &create.metadata {
+        caller.may_name(author, metadata, None)?;
+    }
     let now = state.wall.now();
     let fresh = params::record_id(&random::record_id(now))?;
     let write = create.into_write(fresh, now).map_err(|faults| ApiError::faults(&faults))?;
+    caller.may_write(author, &write.key.namespace)?;
     let id = write.key.id.clone();
-    let result = state.node.write(mutation(write, author.clone(), Condition::Absent), None).await;
+    // What stands where the caller does not reach must not show, and cannot be in its way.
+    let condition = Condition::AbsentIn(caller.scope());
+    let result = state.node.write(mutation(write, author.clone(), condition), None).await;
     match result {
         Ok(receipt) => Ok((id, receipt)),
         Err(error) => Err(ApiError::of_write(error, id.as_str())),
@@ -73,12 +81,14 @@ pub(super) async fn create_one(
 /// `GET /api/v1/memories/{id}`
 pub(super) async fn read(
     State(state): State<ApiState>,
+    caller: Caller,
     id: PathOf<String>,
     query: QueryOf<OneQuery>,
 ) -> Result<Json<MemoryView>, ApiError> {
     let (id, query) = (params::record_id(&params::path(id)?)?, params::query(query)?);
     let include = params::include(query.include.as_deref())?;
-    let op = find::visible(&state.node, &id, query.namespace.as_deref()).await?;
+    let namespace = query.namespace()?;
+    let op = find::visible(&state.node, &caller, &id, namespace.as_ref()).await?;
     let view = MemoryView::of(&op, include).ok().flatten();
     view.map(Json).ok_or_else(|| ApiError::unreadable(id.as_str()))
 }
@@ -86,6 +96,7 @@ pub(super) async fn read(
 /// `PUT /api/v1/memories/{id}`
 pub(super) async fn update(
     State(state): State<ApiState>,
+    caller: Caller,
     id: PathOf<String>,
     query: QueryOf<OneQuery>,
     headers: HeaderMap,
@@ -93,16 +104,24 @@ pub(super) async fn update(
 ) -> Result<Json<MemoryView>, ApiError> {
     let (id, query) = (params::record_id(&params::path(id)?)?, params::query(query)?);
     Media::of(&headers, &[Media::Json])?;
-    let author = params::author(&headers)?;
+    let (author, namespace) = (caller.author(&headers)?, query.namespace()?);
+    if let Some(namespace) = &namespace {
+        caller.may_write(&author, namespace)?;
+    }
     let bytes = body::read(&headers, body, BODY_BYTES_MAX, state.body_deadline).await?;
+    let caller = caller.renewed()?;
     let change: UpdateMemory = from_json(&bytes).map_err(ApiError::json)?;
     let mut tries = 1;
     loop {
         // What the change is put on is the version that must still be visible when it is written.
-        let current = find::visible(&state.node, &id, query.namespace.as_deref()).await?;
+        let current = find::visible(&state.node, &caller, &id, namespace.as_ref()).await?;
+        caller.may_write(&author, &current.key.namespace)?;
         let Body::Put { payload, embedding, .. } = &current.body else {
             return Err(ApiError::deleted(id.as_str()));
         };
+        if let Some(JsonObject(metadata)) = &change.metadata {
+            caller.may_name(&author, metadata, agent_named_in(payload).as_ref())?;
+        }
         let before = CurrentMemory { key: &current.key, payload, embedding: embedding.as_ref() };
         let write = change
             .clone()
@@ -120,13 +139,18 @@ pub(super) async fn update(
 /// `DELETE /api/v1/memories/{id}`
 pub(super) async fn delete(
     State(state): State<ApiState>,
+    caller: Caller,
     id: PathOf<String>,
     query: QueryOf<OneQuery>,
     headers: HeaderMap,
 ) -> Result<Json<Deleted>, ApiError> {
     let (id, query) = (params::record_id(&params::path(id)?)?, params::query(query)?);
-    let author = params::author(&headers)?;
-    let current = find::visible(&state.node, &id, query.namespace.as_deref()).await?;
+    let (author, namespace) = (caller.author(&headers)?, query.namespace()?);
+    if let Some(namespace) = &namespace {
+        caller.may_write(&author, namespace)?;
+    }
+    let current = find::visible(&state.node, &caller, &id, namespace.as_ref()).await?;
+    caller.may_write(&author, &current.key.namespace)?;
     let mutation =
         Mutation { key: current.key, author, body: Body::Delete, condition: Condition::Present, token: None };
     let receipt =
@@ -140,52 +164,9 @@ pub(super) async fn delete(
     }))
 }
 
-/// `GET /api/v1/memories`
-pub(super) async fn list(
-    State(state): State<ApiState>,
-    query: QueryOf<ListParams>,
-) -> Result<Json<MemoryList>, ApiError> {
-    let query = params::query(query)?;
-    let include = params::include(query.include.as_deref())?;
-    let limit = params::limit(query.limit)?;
-    let namespace = query.namespace.as_deref().map(params::namespace).transpose()?;
-    let mut after = query.cursor.as_deref().map(params::cursor).transpose()?;
-    let mut memories = Vec::new();
-    let mut scanned = 0;
-    loop {
-        let wanted = ListQuery {
-            kind: Kind::memory(),
-            namespace: namespace.clone(),
-            after: after.take(),
-            limit: limit - memories.len(),
-            bytes_max: PAGE_BYTES_MAX,
-        };
-        let page = state.node.list(wanted).await.map_err(ApiError::of_read)?;
-        scanned += page.records.len();
-        for (key, _, sealed) in &page.records {
-            let view = view_of_bytes(&sealed.op.bytes, include)
-                .ok_or_else(|| ApiError::unreadable(key.id.as_str()))?;
-            if !view.archived && query.tag.as_deref().is_none_or(|tag| has_tag(&view, tag)) {
-                memories.push(view);
-            }
-        }
-        after = page.next;
-        let is_full = memories.len() >= limit || scanned >= RECORDS_SCANNED_MAX;
-        // A page is also cut by its bytes: what came is enough for one answer.
-        if after.is_none() || is_full || (query.tag.is_none() && !memories.is_empty()) {
-            break;
-        }
-    }
-    Ok(Json(MemoryList { memories, next_cursor: after.as_ref().map(params::cursor_of) }))
-}
-
-fn view_of_bytes(bytes: &[u8], include: Include) -> Option<MemoryView> {
-    MemoryView::of(&decode_op(bytes).ok()?, include).ok()?
-}
-
-fn has_tag(view: &MemoryView, tag: &str) -> bool {
-    let tags = view.fields.get("tags").and_then(serde_json::Value::as_array);
-    tags.is_some_and(|tags| tags.iter().any(|found| found.as_str() == Some(tag)))
+/// The author that a memory's metadata name, as they are stored.
+fn agent_named_in(payload: &[u8]) -> Option<Value> {
+    parse_payload(payload).ok()?.get("metadata")?.get(AGENT_FIELD).cloned()
 }
 
 fn mutation(write: MemoryWrite, author: AgentId, condition: Condition) -> Mutation {

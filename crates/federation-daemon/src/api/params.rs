@@ -1,5 +1,7 @@
 //! What stands in the path, the query and the headers of a request.
 
+use std::sync::LazyLock;
+
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query};
 use axum::http::{HeaderMap, StatusCode};
@@ -12,7 +14,9 @@ use serde::Deserialize;
 use crate::api::error::ApiError;
 
 /// The author of a write that names none.
-const ANONYMOUS: &str = "anonymous";
+#[expect(clippy::expect_used, reason = "a literal that a test of its own reads")]
+static ANONYMOUS: LazyLock<AgentId> =
+    LazyLock::new(|| AgentId::new("anonymous").expect("this is an agent id"));
 /// The header that names the author.
 pub(super) const AGENT_HEADER: &str = "x-agent-id";
 /// Memories on a page unless the client says.
@@ -28,6 +32,13 @@ pub(super) struct OneQuery {
     pub(super) namespace: Option<String>,
     /// `embedding`.
     pub(super) include: Option<String>,
+}
+
+impl OneQuery {
+    /// The namespace that is named, or 422.
+    pub(super) fn namespace(&self) -> Result<Option<Namespace>, ApiError> {
+        self.namespace.as_deref().map(namespace).transpose()
+    }
 }
 
 /// The query of a list.
@@ -106,14 +117,22 @@ pub(super) fn limit(given: Option<usize>) -> Result<usize, ApiError> {
     }
 }
 
-/// Who writes: `x-agent-id`, or `anonymous`; 422 if it is no agent id.
-pub(super) fn author(headers: &HeaderMap) -> Result<AgentId, ApiError> {
-    let named = match headers.get(AGENT_HEADER) {
-        None => ANONYMOUS,
-        // What is not visible ASCII is no agent id either.
-        Some(value) => value.to_str().unwrap_or("\u{fffd}"),
-    };
-    AgentId::new(named).map_err(|fault| ApiError::field(AGENT_HEADER, "invalid_agent_id", fault.to_string()))
+/// Whom `x-agent-id` names; 422 if it is no agent id, or stands there twice.
+pub(super) fn agent(headers: &HeaderMap) -> Result<Option<AgentId>, ApiError> {
+    let mut values = headers.get_all(AGENT_HEADER).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let faulty = |why: String| ApiError::field(AGENT_HEADER, "invalid_agent_id", why);
+    if values.next().is_some() {
+        return Err(faulty("the header stands there twice".to_owned()));
+    }
+    // What is not visible ASCII is no agent id either.
+    let named = AgentId::new(value.to_str().unwrap_or("\u{fffd}"));
+    named.map(Some).map_err(|fault| faulty(fault.to_string()))
+}
+
+/// The author of a write that names none, where there are no tokens.
+pub(super) fn anonymous() -> AgentId {
+    ANONYMOUS.clone()
 }
 
 /// A key as a cursor: opaque to clients.
@@ -154,14 +173,17 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_author_is_anonymous_and_a_bad_one_is_refused() {
+    fn an_agent_is_named_once_or_not_at_all() {
         let mut headers = HeaderMap::new();
-        assert_eq!(author(&headers).unwrap().as_str(), ANONYMOUS);
+        assert_eq!(agent(&headers), Ok(None));
+        assert_eq!(anonymous().as_str(), "anonymous");
         headers.insert(AGENT_HEADER, "ai:claude@host".parse().unwrap());
-        assert_eq!(author(&headers).unwrap().as_str(), "ai:claude@host");
+        assert_eq!(agent(&headers).unwrap().unwrap().as_str(), "ai:claude@host");
+        headers.append(AGENT_HEADER, "ai:claude@host".parse().unwrap());
+        assert_eq!(agent(&headers).unwrap_err().status.as_u16(), 422);
         for bad in ["", "two words", "ü"] {
             headers.insert(AGENT_HEADER, axum::http::HeaderValue::from_bytes(bad.as_bytes()).unwrap());
-            assert_eq!(author(&headers).unwrap_err().status.as_u16(), 422, "{bad}");
+            assert_eq!(agent(&headers).unwrap_err().status.as_u16(), 422, "{bad}");
         }
     }
 }

@@ -1,13 +1,15 @@
 //! The client listener: accepts connections, serves the router on each, stops in order.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use federation_net::tls::ListenerTls;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,6 +20,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::api::auth::ClientAddress;
 use crate::api::guard::PanicGuard;
 
 /// How long a client may take to send a request's head; also how long an idle connection is kept.
@@ -101,13 +104,13 @@ async fn accept(
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if has_room => match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, from)) => {
                     let guard = PanicGuard(failed.clone());
                     let _ = stream.set_nodelay(true);
-                    let (router, stop) = (router.clone(), stop.clone());
+                    let client = Client { address: from.ip(), router: router.clone(), guard };
                     match &tls {
-                        None => connections.spawn(serve(stream, router, stop, guard)),
-                        Some(tls) => connections.spawn(serve_tls(stream, tls.config(), router, stop, guard)),
+                        None => connections.spawn(serve(stream, client, stop.clone())),
+                        Some(tls) => connections.spawn(serve_tls(stream, tls.config(), client, stop.clone())),
                     };
                 }
                 Err(error) => {
@@ -131,13 +134,14 @@ fn connections_max() -> usize {
     half.clamp(1, CONNECTIONS_MAX)
 }
 
-async fn serve_tls(
-    stream: TcpStream,
-    config: Arc<ServerConfig>,
+/// One connection, and what it is served with.
+struct Client {
+    address: IpAddr,
     router: Router,
-    stop: CancellationToken,
     guard: PanicGuard,
-) {
+}
+
+async fn serve_tls(stream: TcpStream, config: Arc<ServerConfig>, client: Client, stop: CancellationToken) {
     let shaking = tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream));
     let shaken = tokio::select! {
         biased;
@@ -145,21 +149,27 @@ async fn serve_tls(
         shaken = shaking => shaken,
     };
     match shaken {
-        Ok(Ok(stream)) => serve(stream, router, stop, guard).await,
+        Ok(Ok(stream)) => serve(stream, client, stop).await,
         Ok(Err(error)) => debug!(%error, "a client's handshake failed"),
         Err(_) => debug!("a client's handshake was not finished in time"),
     }
 }
 
-async fn serve<S>(stream: S, router: Router, stop: CancellationToken, _guard: PanicGuard)
+async fn serve<S>(stream: S, client: Client, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let Client { address, router, guard: _guard } = client;
+    let router = TowerToHyperService::new(router);
+    let addressed = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(ClientAddress(address));
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), addressed);
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         biased;

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::auth::Access;
 use crate::metrics::Meters;
 
 /// Bulk requests served at once: each may hold 16 MiB and 64 open writes.
@@ -25,6 +26,8 @@ pub struct ApiState {
     pub store: Arc<dyn ReplicaStore>,
     /// The time, for `created_at` and fresh ids.
     pub wall: Arc<dyn WallClock>,
+    /// Who is let in.
+    pub access: Arc<Access>,
     /// What `/metrics` shows.
     pub meters: Arc<Meters>,
     /// Hash over who is enrolled, as hexadecimal digits.
@@ -56,6 +59,7 @@ impl ApiState {
         node: Node,
         store: Arc<dyn ReplicaStore>,
         wall: Arc<dyn WallClock>,
+        access: Arc<Access>,
         meters: Arc<Meters>,
         config_version: &[u8; 32],
         limits: RequestLimits,
@@ -64,6 +68,7 @@ impl ApiState {
             node,
             store,
             wall,
+            access,
             meters,
             config_version: hex(config_version).into(),
             permits: Arc::new(Semaphore::new(limits.requests_max)),

@@ -25,6 +25,7 @@ use rand::Rng as _;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
+use crate::api::auth::Access;
 use crate::api::{ApiState, ClientServer, RequestLimits, router};
 use crate::clock::SystemClock;
 use crate::config::tls::{PeerListener, PeerTlsSettings};
@@ -206,11 +207,14 @@ impl Running {
         let node = Node::start(node_config, ports).map_err(|fault| Faults(vec![fault.into()]))?;
         let limits = ListenerLimits::default();
         let peers = PeerServer::spawn(peers, security, limits, Arc::new(node.clone()));
-        let meters = Arc::new(Meters::new(node.clone(), store.metrics()));
+        let access = Arc::new(Access::new(config.clients, Arc::clone(&wall) as _));
+        tell_access(&access);
+        let meters = Arc::new(Meters::new(node.clone(), store.metrics(), Arc::clone(&access)));
         let api = ApiState::new(
             node.clone(),
             Arc::clone(&store) as _,
             wall,
+            access,
             meters,
             &config_version,
             RequestLimits { requests_max: config.requests_max, body_deadline: config.body_timeout },
@@ -274,6 +278,15 @@ fn peer_security(
         PeerListener::Plain => PeerSecurity::Plain,
     };
     Ok((tls, security))
+}
+
+/// Says who is let in, where that is everybody or nobody.
+fn tell_access(access: &Access) {
+    match access.tokens().map(|tokens| tokens.load().is_empty()) {
+        None => warn!("no client tokens: whoever reaches the client address may read and write everything"),
+        Some(true) => warn!("the tokens file has no token: no client is let in"),
+        Some(false) => {}
+    }
 }
 
 /// The store, once nobody else has it: a callback of its last commit may for a moment.

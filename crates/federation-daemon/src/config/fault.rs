@@ -12,6 +12,7 @@ use federation_wire::identity::UrlError;
 
 use crate::enrolment::EnrolError;
 use crate::files::PrivateFileError;
+use crate::tokens_file::TokensError;
 
 /// One reason not to start.
 #[derive(Debug, thiserror::Error)]
@@ -138,6 +139,18 @@ pub enum Fault {
     /// The key or the enrolments.
     #[error(transparent)]
     Enrolment(#[from] EnrolError),
+    /// The client tokens.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    /// Anybody could come to an open client address.
+    #[error(
+        "listen: {address} is not on loopback, and there are no client tokens: make one with `federationd token create` \
+         and set tokens_file, or listen on loopback"
+    )]
+    OpenOffLoopback {
+        /// The address.
+        address: SocketAddr,
+    },
     /// The write level is not one.
     #[error("quorum_writes: {text:?}: {fault}")]
     Level {

@@ -69,6 +69,7 @@ settings! {
     peer_spiffe_domain: String = "<none>", "Domain of spiffe://<domain>/<node-id>, by which peers' certificates are theirs";
     data_dir: PathBuf = "federation-data", "Directory of the durable state";
     peers_file: PathBuf = "peers.toml", "Enrolled peers; must exist when named";
+    tokens_file: PathBuf = "<none>", "Client tokens, mode 0600, never in the data directory; must exist when named; without it clients are not told apart";
     quorum_writes: LevelText = "majority", "Nodes that must hold a write before it is answered 201: one, majority, all, or a number";
     quorum_peers: UrlList = "<all enrolled peers with a url>", "Peer URLs to dial, comma-separated; each must be enrolled";
     quorum_timeout_ms: u64 = "2000", "Milliseconds that a write waits for its quorum";
@@ -76,6 +77,8 @@ settings! {
     shutdown_grace_ms: u64 = "5000", "Milliseconds that a stop waits for requests under way";
     body_timeout_ms: u64 = "10000", "Milliseconds that a request's body may take, or a bulk body without progress";
     requests_max: u64 = "1024", "Client requests served at once; more are answered 503 overloaded";
+    token_requests_per_sec: u64 = "1000", "Requests per second of one token; more are answered 429 rate_limited; only with a tokens file";
+    address_requests_per_sec: u64 = "5000", "Requests per second of one client address, a failed authentication counting as 100; only with a tokens file";
 }
 
 /// The default of a setting, as the table has it; empty for a key that is not in it.
@@ -180,6 +183,8 @@ mod tests {
             defaults::catchup_interval_secs,
             defaults::requests_max,
             defaults::body_timeout_ms,
+            defaults::token_requests_per_sec,
+            defaults::address_requests_per_sec,
         ] {
             assert!(text.parse::<u64>().is_ok(), "{text}");
         }

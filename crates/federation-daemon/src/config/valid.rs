@@ -16,7 +16,7 @@ use tokio::net::TcpSocket;
 
 use crate::config::raw::{RawConfig, defaults};
 use crate::config::tls::{PeerListener, PeerTlsSettings};
-use crate::config::{Fault, Faults, data_dir, peers, tls};
+use crate::config::{ClientAccess, Fault, Faults, clients, data_dir, peers, tls};
 use crate::enrolment::{EnrolError, key_file};
 use crate::files::is_within;
 
@@ -66,6 +66,8 @@ pub struct Config {
     pub body_timeout: Duration,
     /// Client requests served at once.
     pub requests_max: usize,
+    /// Who is let in as a client, and how often.
+    pub clients: ClientAccess,
 }
 
 /// A start without faults: settings that hold, and addresses that are this process's own.
@@ -107,6 +109,7 @@ impl TryFrom<Given> for Start {
         let write_level = write_level(&raw, picked.n, &mut faults);
         let times = Times::read(&raw, &mut faults);
         let requests_max = requests_max(&raw, &mut faults);
+        let clients = clients::read(&raw, &data_dir, &mut faults);
         if let Err(problem) = data_dir::check(&data_dir, given.new_mesh) {
             faults.push(Fault::DataDir { path: data_dir.clone(), problem });
         }
@@ -130,6 +133,7 @@ impl TryFrom<Given> for Start {
                     shutdown_grace: times.grace,
                     body_timeout: times.body,
                     requests_max,
+                    clients,
                 };
                 Ok(Self { config, sockets })
             }
@@ -271,7 +275,7 @@ fn requests_max(raw: &RawConfig, faults: &mut Vec<Fault>) -> usize {
     usize::try_from(max).unwrap_or(usize::MAX)
 }
 
-fn number(
+pub(super) fn number(
     setting: &'static str,
     given: Option<u64>,
     default: &str,

@@ -77,12 +77,26 @@ impl Client {
         url: &str,
         body: Option<(&str, Bytes)>,
     ) -> Result<Answer, SupervisorError> {
+        self.send_with(method, url, &[], body).await
+    }
+
+    /// Any request with headers of the caller's.
+    pub async fn send_with(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: Option<(&str, Bytes)>,
+    ) -> Result<Answer, SupervisorError> {
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| SupervisorError::Request {
             method: method.to_string(),
             url: url.to_owned(),
             source,
         };
         let mut request = Request::builder().method(method.clone()).uri(url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if let Some((content_type, _)) = &body {
             request = request.header(header::CONTENT_TYPE, *content_type);
         }

@@ -1,6 +1,6 @@
 //! From an id to the memory that it names.
 
-use federation_core::id::{Kind, RecordId, RecordKey};
+use federation_core::id::{Kind, Namespace, RecordId, RecordKey};
 use federation_core::op::Op;
 use federation_core::port::store::RecordRead;
 use federation_net::node::Node;
@@ -8,24 +8,29 @@ use federation_wire::v1::op::decode_op;
 
 use axum::http::StatusCode;
 
+use crate::api::auth::Caller;
 use crate::api::error::ApiError;
-use crate::api::params;
 
-/// The op that is visible under an id: in the namespace that is named, or in the only one that has it.
+/// The op that is visible under an id: in the namespace that is named, or in the only one that has it. What the caller
+/// does not reach is not there for it.
 ///
 /// # Errors
 /// 404, 410 if it was deleted, 409 `ambiguous_id` if several namespaces have it, and what reading fails with.
-pub(super) async fn visible(node: &Node, id: &RecordId, namespace: Option<&str>) -> Result<Op, ApiError> {
+pub(super) async fn visible(
+    node: &Node,
+    caller: &Caller,
+    id: &RecordId,
+    namespace: Option<&Namespace>,
+) -> Result<Op, ApiError> {
     let keys = match namespace {
         Some(namespace) => {
-            let namespace = params::namespace(namespace)?;
-            vec![RecordKey { namespace, kind: Kind::memory(), id: id.clone() }]
+            vec![RecordKey { namespace: namespace.clone(), kind: Kind::memory(), id: id.clone() }]
         }
         None => node.keys_of(Kind::memory(), id.clone()).await.map_err(ApiError::of_read)?,
     };
     let mut found = Vec::new();
     let mut was_deleted = false;
-    for key in keys {
+    for key in keys.into_iter().filter(|key| caller.sees(&key.namespace)) {
         let read = node.read(key).await.map_err(ApiError::of_read)?;
         was_deleted |= read.record.is_deleted();
         if read.record.visible().is_some() {

@@ -1,0 +1,147 @@
+//! Listing the memories that a caller reaches.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use federation_core::id::{Kind, Namespace, RecordId, RecordKey};
+use federation_core::port::store::{ListPage, ListQuery};
+use federation_wire::api::status::MemoryList;
+use federation_wire::api::view::{Include, MemoryView};
+use federation_wire::v1::op::decode_op;
+
+use super::QueryOf;
+use crate::api::auth::{Caller, Step, step_over};
+use crate::api::error::ApiError;
+use crate::api::params::{self, ListParams};
+use crate::api::state::ApiState;
+
+/// Bytes of ops on one page of a list.
+const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Records that one request for a list looks at; past it the page ends early, with a cursor.
+const RECORDS_SCANNED_MAX: usize = 10_000;
+/// Namespaces out of the caller's reach that one request steps over. No cursor can stand there: it would name one.
+const NAMESPACES_STEPPED_MAX: usize = 10_000;
+
+/// `GET /api/v1/memories`
+pub(in crate::api) async fn list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    query: QueryOf<ListParams>,
+) -> Result<Json<MemoryList>, ApiError> {
+    let query = params::query(query)?;
+    let include = params::include(query.include.as_deref())?;
+    let limit = params::limit(query.limit)?;
+    let namespace = query.namespace.as_deref().map(params::namespace).transpose()?;
+    let after = query.cursor.as_deref().map(params::cursor).transpose()?;
+    let mut memories = Vec::new();
+    if namespace.as_ref().is_some_and(|namespace| !caller.sees(namespace)) {
+        return Ok(Json(MemoryList { memories, next_cursor: None }));
+    }
+    let mut walk = Walk { state: &state, caller: &caller, namespace, position: after, stepped: 0 };
+    let mut scanned = 0;
+    let mut next;
+    loop {
+        let page = walk.page(limit - memories.len()).await?;
+        scanned += page.records.len();
+        for (key, _, sealed) in &page.records {
+            let view = view_of_bytes(&sealed.op.bytes, include)
+                .ok_or_else(|| ApiError::unreadable(key.id.as_str()))?;
+            if !view.archived && query.tag.as_deref().is_none_or(|tag| has_tag(&view, tag)) {
+                memories.push(view);
+            }
+        }
+        next = page.next;
+        let is_full = memories.len() >= limit || scanned >= RECORDS_SCANNED_MAX;
+        // A page is also cut by its bytes: what came is enough for one answer.
+        if next.is_none() || is_full || (query.tag.is_none() && !memories.is_empty()) {
+            break;
+        }
+        walk.position.clone_from(&next);
+    }
+    Ok(Json(MemoryList { memories, next_cursor: next.as_ref().map(params::cursor_of) }))
+}
+
+/// A way through the records, in key order, that touches only what the caller reaches.
+struct Walk<'a> {
+    state: &'a ApiState,
+    caller: &'a Caller,
+    /// In this namespace alone.
+    namespace: Option<Namespace>,
+    /// Behind this key.
+    position: Option<RecordKey>,
+    stepped: usize,
+}
+
+impl Walk<'_> {
+    /// The next records that the caller reaches. `next` is the key of one of them, or none at the end.
+    async fn page(&mut self, limit: usize) -> Result<ListPage, ApiError> {
+        let mut limit_now = limit;
+        loop {
+            let wanted = ListQuery {
+                kind: Kind::memory(),
+                namespace: self.namespace.clone(),
+                after: self.position.take(),
+                limit: limit_now,
+                bytes_max: PAGE_BYTES_MAX,
+            };
+            let mut page = self.state.node.list(wanted).await.map_err(ApiError::of_read)?;
+            let Some(foreign) = page.records.iter().position(|(key, ..)| !self.caller.sees(&key.namespace)) else {
+                return Ok(page);
+            };
+            let behind = page.records.get(foreign).map(|(key, ..)| key.namespace.clone());
+            page.records.truncate(foreign);
+            if let Some((key, ..)) = page.records.last() {
+                page.next = Some(key.clone());
+                return Ok(page);
+            }
+            let Some(position) = behind.and_then(|namespace| self.over(&namespace)) else {
+                return Ok(ListPage { records: Vec::new(), next: None });
+            };
+            self.stepped += 1;
+            if self.stepped > NAMESPACES_STEPPED_MAX {
+                return Err(too_wide());
+            }
+            self.position = Some(position);
+            // What lies behind may be out of reach as well: one record tells.
+            limit_now = 1;
+        }
+    }
+
+    /// Where to go on from a namespace that the caller does not reach.
+    fn over(&self, namespace: &Namespace) -> Option<RecordKey> {
+        match step_over(&self.caller.scope(), namespace)? {
+            Step::Behind => behind(namespace),
+            Step::To(next) => before(next),
+        }
+    }
+}
+
+/// A key behind all memories of a namespace: no id is greater.
+fn behind(namespace: &Namespace) -> Option<RecordKey> {
+    let greatest = "z".repeat(federation_core::limits::RECORD_ID_BYTES_MAX);
+    let id = RecordId::new(&greatest).ok()?;
+    Some(RecordKey { namespace: namespace.clone(), kind: Kind::memory(), id })
+}
+
+/// A key before all memories of a namespace: no kind is less.
+fn before(namespace: Namespace) -> Option<RecordKey> {
+    let (kind, id) = (Kind::new("a").ok()?, RecordId::new("a").ok()?);
+    Some(RecordKey { namespace, kind, id })
+}
+
+fn too_wide() -> ApiError {
+    let message = format!(
+        "more than {NAMESPACES_STEPPED_MAX} namespaces that the token does not reach lie between: name one with \
+         ?namespace="
+    );
+    ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "scope_too_wide", message)
+}
+
+fn view_of_bytes(bytes: &[u8], include: Include) -> Option<MemoryView> {
+    MemoryView::of(&decode_op(bytes).ok()?, include).ok()?
+}
+
+fn has_tag(view: &MemoryView, tag: &str) -> bool {
+    let tags = view.fields.get("tags").and_then(serde_json::Value::as_array);
+    tags.is_some_and(|tags| tags.iter().any(|found| found.as_str() == Some(tag)))
+}
