@@ -10,9 +10,12 @@
 
 mod bad_input;
 mod bulk;
+mod clients;
 mod cluster;
 mod commands;
+mod credentials;
 mod sample;
+mod secured;
 mod shutdown;
 mod start_faults;
 mod support;

@@ -167,6 +167,77 @@ fn a_file_that_is_named_must_exist_and_hold_known_keys() {
     site.fails_with(&["peers.toml", "1 to 32"]);
 }
 
+/// Writes a tokens file of these entries, as an operator with an editor would.
+fn tokens(site: &Site, text: &str) {
+    fs::write(site.path("tokens.toml"), text).unwrap();
+    fs::set_permissions(site.path("tokens.toml"), fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn a_tokens_file_must_be_there_whole_and_the_owners_alone() {
+    let site = Site::new().with("--tokens-file", "tokens.toml");
+    site.fails_with(&["tokens file tokens.toml", "missing", "federationd token create"]);
+    tokens(&site, "");
+    fs::set_permissions(site.path("tokens.toml"), fs::Permissions::from_mode(0o640)).unwrap();
+    site.fails_with(&["tokens file tokens.toml", "its mode is 0640", "chmod 600"]);
+    tokens(&site, "[[token]]\nid = \"a\"\ncolour = 1\n");
+    site.fails_with(&["tokens file tokens.toml, line 3", "colour"]);
+    tokens(&site, "[[token]]\nid = \"a\"\n");
+    site.fails_with(&["tokens file tokens.toml, line 1", "missing field"]);
+    tokens(&site, "[[token]\n");
+    site.fails_with(&["tokens file tokens.toml, line 1"]);
+    fs::create_dir(site.path("dir")).unwrap();
+    site.with("--tokens-file", "dir").fails_with(&["tokens file dir", "not a regular file"]);
+
+    let site = Site::new().with("--tokens-file", "inner/tokens.toml").with("--data-dir", "inner");
+    fs::create_dir(site.path("inner")).unwrap();
+    site.fails_with(&["tokens file inner/tokens.toml", "lies in the data directory"]);
+}
+
+#[test]
+fn all_faults_of_all_tokens_are_reported_beside_the_others() {
+    let site = Site::new().with("--tokens-file", "tokens.toml").with("--token-requests-per-sec", "0");
+    let hash = format!("blake3:{}", "0".repeat(64));
+    let entry = |id: &str, hash: &str, agents: &str, namespaces: &str, rights: &str, times: &str| {
+        format!(
+            "[[token]]\nid = {id:?}\nhash = {hash:?}\nagents = {agents}\nnamespaces = {namespaces}\n\
+             rights = {rights}\n{times}\n"
+        )
+    };
+    let created = "created = \"2026-01-01T00:00:00Z\"";
+    let text = [
+        entry("a", &hash, "[\"x\"]", "[\"n\"]", "[\"read\"]", created),
+        entry("a", &hash, "[]", "[\"a*\"]", "[]", "created = \"now\""),
+        entry("b c", "fed1_x", "[\"two words\"]", "[]", "[\"write\"]", created),
+    ];
+    tokens(&site, &text.concat());
+    site.fails_with(&[
+        "2 reasons",
+        "token 2 (\"a\"), id: another entry has the same id",
+        "token 2 (\"a\"), agents: a token has 1 to 256 agents",
+        "token 2 (\"a\"), namespaces: \"a*\" is not a glob",
+        "token 2 (\"a\"), rights: a token needs a right",
+        "token 2 (\"a\"), created: a time is written as in",
+        "token 3 (\"b c\"), id: a token's id is",
+        "token 3 (\"b c\"), hash: a hash is",
+        "token 3 (\"b c\"), agents:",
+        "token 3 (\"b c\"), namespaces: a token that may read or write needs a namespace",
+        "token_requests_per_sec: 0 is not possible",
+    ]);
+}
+
+#[test]
+fn an_open_node_is_on_loopback() {
+    let said = "0.0.0.0:0 is not on loopback, and there are no client tokens";
+    let site = Site::new().with("--listen", "0.0.0.0:0");
+    site.fails_with(&[said, "federationd token create"]);
+    let site = site.with("--tokens-file", "tokens.toml").with("--quorum-writes", "0");
+    tokens(&site, "");
+    let args: Vec<_> = ["serve"].into_iter().chain(site.args.iter().map(String::as_str)).collect();
+    let text = stderr(&federationd_in(site.dir.path(), &args));
+    assert!(text.contains("quorum_writes") && !text.contains("no client tokens"), "{text}");
+}
+
 #[test]
 fn a_config_file_is_below_flags_and_environment() {
     let site = Site::new();

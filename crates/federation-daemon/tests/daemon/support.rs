@@ -69,6 +69,20 @@ pub(crate) fn expect(answer: &Answer, status: u16) -> Value {
     answer.json().expect("JSON")
 }
 
+/// Waits until a line of a node's log has all of these parts.
+pub(crate) async fn logged(mesh: &Mesh, index: usize, parts: &[&str]) {
+    let path = mesh.node(index).expect("there is such a node").dir().join("log");
+    let begun = Instant::now();
+    loop {
+        let log = std::fs::read_to_string(&path).expect("a log");
+        if log.lines().any(|line| parts.iter().all(|part| line.contains(part))) {
+            return;
+        }
+        assert!(begun.elapsed() < WITHIN, "no line with {parts:?} in {log}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Asks for the state hash of each node until all say the same.
 pub(crate) async fn equal_within(client: &Client, urls: &[String], within: Duration) -> Value {
     let begun = Instant::now();

@@ -54,6 +54,11 @@ impl Caller {
         self.token.as_ref().is_none_or(|token| token.reaches(namespace))
     }
 
+    /// Whether everything is there for it.
+    pub fn is_unbounded(&self) -> bool {
+        self.token.as_ref().is_none_or(|token| token.namespaces.same_as(&Scope::everything()))
+    }
+
     /// All that is there for it.
     pub fn scope(&self) -> Scope {
         self.token.as_ref().map_or_else(Scope::everything, |token| token.namespaces.clone())

@@ -38,26 +38,28 @@ pub(in crate::api) async fn list(
         return Ok(Json(MemoryList { memories, next_cursor: None }));
     }
     let mut walk = Walk { state: &state, caller: &caller, namespace, position: after, stepped: 0 };
-    let mut scanned = 0;
-    let mut next;
-    loop {
-        let page = walk.page(limit - memories.len()).await?;
-        scanned += page.records.len();
-        for (key, _, sealed) in &page.records {
+    let (mut scanned, mut bytes) = (0, 0);
+    let next = loop {
+        let found = walk.page(limit - memories.len()).await?;
+        scanned += found.page.records.len();
+        for (key, _, sealed) in &found.page.records {
             let view = view_of_bytes(&sealed.op.bytes, include)
                 .ok_or_else(|| ApiError::unreadable(key.id.as_str()))?;
             if !view.archived && query.tag.as_deref().is_none_or(|tag| has_tag(&view, tag)) {
                 memories.push(view);
+                bytes += sealed.op.bytes.len();
             }
         }
-        next = page.next;
-        let is_full = memories.len() >= limit || scanned >= RECORDS_SCANNED_MAX;
+        let Some(next) = found.page.next else { break None };
+        let is_full = memories.len() >= limit || scanned >= RECORDS_SCANNED_MAX || bytes >= PAGE_BYTES_MAX;
         // A page is also cut by its bytes: what came is enough for one answer.
-        if next.is_none() || is_full || (query.tag.is_none() && !memories.is_empty()) {
-            break;
+        let is_cut = !found.is_at_edge && query.tag.is_none() && !memories.is_empty();
+        walk.position = Some(next.clone());
+        if is_full || is_cut {
+            // That there is more to come must not tell of what the caller does not reach.
+            break if walk.has_more().await? { Some(next) } else { None };
         }
-        walk.position.clone_from(&next);
-    }
+    };
     Ok(Json(MemoryList { memories, next_cursor: next.as_ref().map(params::cursor_of) }))
 }
 
@@ -72,9 +74,17 @@ struct Walk<'a> {
     stepped: usize,
 }
 
+/// Records that the caller reaches.
+struct Found {
+    /// The records; `next` is the key of one of them, or none at the end.
+    page: ListPage,
+    /// Whether it ends where the caller's reach does.
+    is_at_edge: bool,
+}
+
 impl Walk<'_> {
-    /// The next records that the caller reaches. `next` is the key of one of them, or none at the end.
-    async fn page(&mut self, limit: usize) -> Result<ListPage, ApiError> {
+    /// The next records that the caller reaches.
+    async fn page(&mut self, limit: usize) -> Result<Found, ApiError> {
         let mut limit_now = limit;
         loop {
             let wanted = ListQuery {
@@ -85,17 +95,19 @@ impl Walk<'_> {
                 bytes_max: PAGE_BYTES_MAX,
             };
             let mut page = self.state.node.list(wanted).await.map_err(ApiError::of_read)?;
-            let Some(foreign) = page.records.iter().position(|(key, ..)| !self.caller.sees(&key.namespace)) else {
-                return Ok(page);
+            let edge = page.records.iter().position(|(key, ..)| !self.caller.sees(&key.namespace));
+            let Some((edge, (outside, ..))) = edge.and_then(|at| Some((at, page.records.get(at)?))) else {
+                // A short look is no page: there may be more where it ended.
+                return Ok(Found { page, is_at_edge: limit_now < limit });
             };
-            let behind = page.records.get(foreign).map(|(key, ..)| key.namespace.clone());
-            page.records.truncate(foreign);
+            let outside = outside.namespace.clone();
+            page.records.truncate(edge);
             if let Some((key, ..)) = page.records.last() {
                 page.next = Some(key.clone());
-                return Ok(page);
+                return Ok(Found { page, is_at_edge: true });
             }
-            let Some(position) = behind.and_then(|namespace| self.over(&namespace)) else {
-                return Ok(ListPage { records: Vec::new(), next: None });
+            let Some(position) = self.over(&outside) else {
+                return Ok(Found { page: ListPage { records: Vec::new(), next: None }, is_at_edge: true });
             };
             self.stepped += 1;
             if self.stepped > NAMESPACES_STEPPED_MAX {
@@ -105,6 +117,14 @@ impl Walk<'_> {
             // What lies behind may be out of reach as well: one record tells.
             limit_now = 1;
         }
+    }
+
+    /// Whether the caller reaches anything behind the position.
+    async fn has_more(&mut self) -> Result<bool, ApiError> {
+        if self.caller.is_unbounded() {
+            return Ok(true);
+        }
+        Ok(!self.page(1).await?.page.records.is_empty())
     }
 
     /// Where to go on from a namespace that the caller does not reach.
