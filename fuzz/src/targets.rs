@@ -6,7 +6,9 @@
 use federation_core::id::RecordId;
 use federation_core::op::Body;
 use federation_core::time::WallMs;
+use federation_wire::api::authorization::presented;
 use federation_wire::api::error::from_json;
+use federation_wire::api::token::{ClientSecret, Tokens, TokensFile};
 use federation_wire::api::{CreateMemory, DotText};
 use federation_wire::embedding::sanitize_shipped_vector;
 use federation_wire::frame::{ReceivedFrame, SenderProof, frame_len};
@@ -29,6 +31,7 @@ pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
 pub(crate) const TARGETS: &[Target] = &[
+    ("authorization", authorization),
     ("create_memory", create_memory),
     ("delivery", delivery),
     ("dot_text", dot_text),
@@ -44,8 +47,20 @@ pub(crate) const TARGETS: &[Target] = &[
     ("proof", proof),
     ("pull_request", pull_request),
     ("push_answer", push_answer),
+    ("tokens", tokens),
     ("vector", vector),
 ];
+
+/// The credentials of a request: a line is a value of `Authorization`, or with a `k` before it of `x-api-key`.
+fn authorization(input: &[u8]) {
+    let lines = || input.split(|byte| *byte == b'\n');
+    let api_keys = lines().filter_map(|line| line.strip_prefix(b"k"));
+    let Ok(Some(secret)) = presented(lines().filter(|line| !line.starts_with(b"k")), api_keys) else { return };
+    let text = secret.to_text();
+    assert!(input.windows(text.len()).any(|window| window == text.as_bytes()), "a secret has one text");
+    let again = ClientSecret::parse(text.as_bytes()).map(|again| again.hash());
+    assert_eq!(again, Ok(secret.hash()), "what was read reads as the same secret");
+}
 
 /// A client's new memory, from its JSON to what is written.
 fn create_memory(input: &[u8]) {
@@ -168,6 +183,21 @@ fn pull_request(input: &[u8]) {
 fn push_answer(input: &[u8]) {
     if let Ok(message) = PushAnswer::from_bytes(input) {
         assert_eq!(message.to_bytes(), input, "a message has one encoding");
+    }
+}
+
+/// The entries of a tokens file. The program reads them from TOML; what they mean is decided behind that.
+fn tokens(input: &[u8]) {
+    let Ok(file) = from_json::<TokensFile>(input) else { return };
+    match Tokens::new(&file.tokens) {
+        Ok(tokens) => {
+            assert_eq!(tokens.iter().len(), file.tokens.len());
+            for token in tokens.iter() {
+                assert_eq!(tokens.current(token).map(|found| &found.id), Some(&token.id), "a hash names one token");
+                assert!(!token.rights.is_empty());
+            }
+        }
+        Err(faults) => assert!(!faults.is_empty() && faults.iter().all(|fault| fault.entry >= 1)),
     }
 }
 

@@ -1,0 +1,4 @@
+//! Credentials of a request.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::run("authorization", input));

@@ -1,0 +1,4 @@
+//! Entries of a tokens file.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::run("tokens", input));
