@@ -55,7 +55,9 @@ pub(crate) const TARGETS: &[Target] = &[
 fn authorization(input: &[u8]) {
     let lines = || input.split(|byte| *byte == b'\n');
     let api_keys = lines().filter_map(|line| line.strip_prefix(b"k"));
-    let Ok(Some(secret)) = presented(lines().filter(|line| !line.starts_with(b"k")), api_keys) else { return };
+    let Ok(Some(secret)) = presented(lines().filter(|line| !line.starts_with(b"k")), api_keys) else {
+        return;
+    };
     let text = secret.to_text();
     assert!(input.windows(text.len()).any(|window| window == text.as_bytes()), "a secret has one text");
     let again = ClientSecret::parse(text.as_bytes()).map(|again| again.hash());
@@ -193,7 +195,11 @@ fn tokens(input: &[u8]) {
         Ok(tokens) => {
             assert_eq!(tokens.iter().len(), file.tokens.len());
             for token in tokens.iter() {
-                assert_eq!(tokens.current(token).map(|found| &found.id), Some(&token.id), "a hash names one token");
+                assert_eq!(
+                    tokens.current(token).map(|found| &found.id),
+                    Some(&token.id),
+                    "a hash names one token"
+                );
                 assert!(!token.rights.is_empty());
             }
         }

@@ -1,7 +1,5 @@
 //! What stands in the path, the query and the headers of a request.
 
-use std::sync::LazyLock;
-
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query};
 use axum::http::{HeaderMap, StatusCode};
@@ -14,9 +12,7 @@ use serde::Deserialize;
 use crate::api::error::ApiError;
 
 /// The author of a write that names none.
-#[expect(clippy::expect_used, reason = "a literal that a test of its own reads")]
-static ANONYMOUS: LazyLock<AgentId> =
-    LazyLock::new(|| AgentId::new("anonymous").expect("this is an agent id"));
+const ANONYMOUS: &str = "anonymous";
 /// The header that names the author.
 pub(super) const AGENT_HEADER: &str = "x-agent-id";
 /// Memories on a page unless the client says.
@@ -121,18 +117,20 @@ pub(super) fn limit(given: Option<usize>) -> Result<usize, ApiError> {
 pub(super) fn agent(headers: &HeaderMap) -> Result<Option<AgentId>, ApiError> {
     let mut values = headers.get_all(AGENT_HEADER).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let faulty = |why: String| ApiError::field(AGENT_HEADER, "invalid_agent_id", why);
     if values.next().is_some() {
-        return Err(faulty("the header stands there twice".to_owned()));
+        return Err(ApiError::field(AGENT_HEADER, "invalid_agent_id", "the header stands there twice"));
     }
     // What is not visible ASCII is no agent id either.
-    let named = AgentId::new(value.to_str().unwrap_or("\u{fffd}"));
-    named.map(Some).map_err(|fault| faulty(fault.to_string()))
+    agent_id(value.to_str().unwrap_or("\u{fffd}")).map(Some)
 }
 
 /// The author of a write that names none, where there are no tokens.
-pub(super) fn anonymous() -> AgentId {
-    ANONYMOUS.clone()
+pub(super) fn anonymous() -> Result<AgentId, ApiError> {
+    agent_id(ANONYMOUS)
+}
+
+fn agent_id(text: &str) -> Result<AgentId, ApiError> {
+    AgentId::new(text).map_err(|fault| ApiError::field(AGENT_HEADER, "invalid_agent_id", fault.to_string()))
 }
 
 /// A key as a cursor: opaque to clients.
@@ -176,7 +174,7 @@ mod tests {
     fn an_agent_is_named_once_or_not_at_all() {
         let mut headers = HeaderMap::new();
         assert_eq!(agent(&headers), Ok(None));
-        assert_eq!(anonymous().as_str(), "anonymous");
+        assert_eq!(anonymous().unwrap().as_str(), "anonymous");
         headers.insert(AGENT_HEADER, "ai:claude@host".parse().unwrap());
         assert_eq!(agent(&headers).unwrap().unwrap().as_str(), "ai:claude@host");
         headers.append(AGENT_HEADER, "ai:claude@host".parse().unwrap());

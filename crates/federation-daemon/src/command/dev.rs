@@ -115,7 +115,9 @@ fn print_welcome(mesh: &Mesh, dir: &Path, kept: bool) {
     );
     println!("  curl -s {last}/api/v1/memories/hello        # written above, read at {last_id}");
     println!("  curl -s '{first}/api/v1/status?hash=true'");
-    println!("\nWhoever is on this machine may do everything here; `federationd token create` begins to tell clients apart.");
+    println!(
+        "\nWhoever is on this machine may do everything here; `federationd token create` begins to tell clients apart."
+    );
     if kept {
         println!("\nEverything is in {}; the same command goes on there. Ctrl-C stops.\n", dir.display());
     } else {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Subcommand, ValueEnum};
+use federation_core::id::AgentId;
 use federation_core::port::clock::WallClock as _;
 use federation_core::time::{DurationMs, WallMs};
 use federation_wire::api::memory::rfc3339;
@@ -183,7 +184,7 @@ fn shown(token: &Token, now: WallMs) -> String {
     };
     let agents = match &token.agents {
         Agents::Any => "*".to_owned(),
-        Agents::Only(agents) => joined(agents.iter().map(|agent| agent.as_str())),
+        Agents::Only(agents) => joined(agents.iter().map(AgentId::as_str)),
     };
     let namespaces = joined(token.namespaces.globs());
     let rights = joined(token.rights.iter().map(|right| right.as_str()));
@@ -231,7 +232,11 @@ impl FromStr for Lifetime {
         }
         let number: u64 = digits.parse().map_err(|_| LifetimeError)?;
         let span = number.checked_mul(seconds).ok_or(LifetimeError)?;
-        if span == 0 || span > DAYS_MAX * 86_400 { Err(LifetimeError) } else { Ok(Self::For(DurationMs(span * 1_000))) }
+        if span == 0 || span > DAYS_MAX * 86_400 {
+            Err(LifetimeError)
+        } else {
+            Ok(Self::For(DurationMs(span * 1_000)))
+        }
     }
 }
 
@@ -249,7 +254,8 @@ mod tests {
         check("1h", seconds(3_600));
         check("30d", seconds(30 * 86_400));
         check("36500d", seconds(36_500 * 86_400));
-        for bad in ["", "d", "0d", "30", "-1d", "+1d", "1.5d", "36501d", "99999999999999999999d", "1ü", "1 d"] {
+        for bad in ["", "d", "0d", "30", "-1d", "+1d", "1.5d", "36501d", "99999999999999999999d", "1ü", "1 d"]
+        {
             check(bad, None);
         }
     }

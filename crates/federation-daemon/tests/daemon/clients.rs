@@ -60,7 +60,10 @@ async fn every_route_but_two_asks_for_a_token_with_its_right() {
         for stranger in strangers {
             let answer = site.raw(method.clone(), &path, stranger, body).await;
             assert_eq!(slug(&answer), (401, json!("unauthorized")), "{name} with {stranger:?}");
-            assert_eq!(answer.headers.get("www-authenticate").map(hyper::header::HeaderValue::as_bytes), Some(&b"Bearer"[..]));
+            assert_eq!(
+                answer.headers.get("www-authenticate").map(hyper::header::HeaderValue::as_bytes),
+                Some(&b"Bearer"[..])
+            );
             answers.push(answer.body.clone());
         }
         if method == Method::GET {
@@ -88,7 +91,9 @@ async fn both_spellings_open_the_same_door() {
     let dir = tempfile::tempdir().unwrap();
     let site = Secured::start(dir.path(), &[]).await;
     let secret = site.secret("team");
-    for header in [("authorization", format!("Bearer {secret}")), ("authorization", format!("bearer  {secret}"))] {
+    for header in
+        [("authorization", format!("Bearer {secret}")), ("authorization", format!("bearer  {secret}"))]
+    {
         let answer = site.raw(Method::GET, MEMORIES, &[(header.0, &header.1)], None).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
@@ -144,9 +149,11 @@ async fn an_agent_cannot_write_as_another() {
     assert_eq!(site.state().await, before, "nothing was stored");
 
     // Any writer of a namespace may change and delete what stands in it, as itself.
-    let changed = site.ask("app", Method::PUT, &format!("{MEMORIES}/a"), Some(&json!({ "title": "u" }))).await;
+    let changed =
+        site.ask("app", Method::PUT, &format!("{MEMORIES}/a"), Some(&json!({ "title": "u" }))).await;
     assert_eq!(slug(&changed), (422, json!("agent_required")));
-    let changed = site.ask("team", Method::PUT, &format!("{MEMORIES}/c"), Some(&json!({ "title": "u" }))).await;
+    let changed =
+        site.ask("team", Method::PUT, &format!("{MEMORIES}/c"), Some(&json!({ "title": "u" }))).await;
     assert_eq!(field(&expect(&changed, 200), "/author"), "ai:team");
     expect(&site.ask("writer", Method::DELETE, &format!("{MEMORIES}/c"), None).await, 200);
 }
@@ -251,7 +258,8 @@ async fn rows_of_a_bulk_write_are_let_in_one_by_one() {
     let site = Secured::start(dir.path(), &[]).await;
     let mut named = memory("e", "team/a");
     named["metadata"] = json!({ "agent_id": "ai:other" });
-    let rows = [memory("a", "team/a"), memory("b", "other"), memory("c", "team"), memory("d", "teams"), named];
+    let rows =
+        [memory("a", "team/a"), memory("b", "other"), memory("c", "team"), memory("d", "teams"), named];
     let lines = rows.map(|row| row.to_string()).join("\n");
     let array = format!("[{}]", lines.replace('\n', ",").replace("\"id\":\"", "\"id\":\"x"));
     for (kind, body) in [("application/x-ndjson", lines), ("application/json", array)] {
@@ -259,8 +267,10 @@ async fn rows_of_a_bulk_write_are_let_in_one_by_one() {
         let body = Some((kind, body.into()));
         let answer = site.mesh.client().send_with(Method::POST, &url, &headers, body).await.unwrap();
         let outcomes = answer.json_lines().unwrap();
-        let found: Vec<_> =
-            outcomes.iter().map(|row| (row["status"].as_u64().unwrap(), field(row, "/error/error").clone())).collect();
+        let found: Vec<_> = outcomes
+            .iter()
+            .map(|row| (row["status"].as_u64().unwrap(), field(row, "/error/error").clone()))
+            .collect();
         let (made, refused) = ((201, Value::Null), (403, json!("forbidden")));
         assert_eq!(found, [made.clone(), refused.clone(), made, refused.clone(), refused]);
     }

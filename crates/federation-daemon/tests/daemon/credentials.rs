@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -44,7 +45,8 @@ async fn neither_listener_takes_what_is_meant_for_the_other() {
         let url = format!("{peers}{}", Route::Hello.path());
         let client = site.mesh.client().clone();
         async move {
-            let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let headers: Vec<_> =
+                headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             let body = Some(("application/vnd.federation.v1", body.into()));
             client.send_with(Method::POST, &url, &headers, body).await.unwrap().status
         }
@@ -52,7 +54,11 @@ async fn neither_listener_takes_what_is_meant_for_the_other() {
     assert_eq!(to_peers(b"{}".to_vec(), vec![("authorization".into(), bearer.clone())]).await, 400);
 
     // The frame is valid: at the peer listener it is read, and answered with the boot to name.
-    assert_eq!(to_peers(hello.clone(), Vec::new()).await, 401, "wrong_boot, which only a valid frame is told");
+    assert_eq!(
+        to_peers(hello.clone(), Vec::new()).await,
+        401,
+        "wrong_boot, which only a valid frame is told"
+    );
     for route in [Route::Hello, Route::Push, Route::Pull] {
         let url = format!("{}{}", site.base, route.path());
         let body = Some(("application/vnd.federation.v1", hello.clone().into()));
@@ -110,7 +116,7 @@ async fn a_secret_stands_nowhere_but_with_its_client() {
     for_each_file(dir.path(), &mut |path, bytes| {
         found += 1;
         for secret in site.secrets() {
-            let is_there = bytes.windows(secret.len() - 5).any(|window| window == secret[5..].as_bytes());
+            let is_there = bytes.windows(secret.len() - 5).any(|window| window == &secret.as_bytes()[5..]);
             assert!(!is_there, "a secret stands in {}", path.display());
         }
     });
@@ -132,7 +138,8 @@ fn for_each_file(dir: &Path, look: &mut impl FnMut(&Path, &[u8])) {
 #[tokio::test]
 async fn a_stream_of_rows_ends_with_its_token() {
     let dir = tempfile::tempdir().unwrap();
-    let args = ["token", "create", "--agent", "ai:a", "--namespace", "**", "--right", "write", "--expires", "4s"];
+    let args =
+        ["token", "create", "--agent", "ai:a", "--namespace", "**", "--right", "write", "--expires", "4s"];
     let output = federationd_in(dir.path(), &args);
     assert!(output.status.success(), "{}", stderr(&output));
     let file = dir.path().join("tokens.toml").to_string_lossy().into_owned();
@@ -191,12 +198,14 @@ fn tokens_are_made_listed_and_revoked() {
     };
     let output = ok(&create(&["--expires", "30d", "--id", "one"]));
     let secret = stdout(&output);
-    assert!(secret.starts_with("fed1_") && secret.lines().count() == 1, "the secret and nothing else: {secret}");
+    assert!(
+        secret.starts_with("fed1_") && secret.lines().count() == 1,
+        "the secret and nothing else: {secret}"
+    );
     assert!(stderr(&output).contains("token one") && !stderr(&output).contains(secret.trim()));
     let path = dir.path().join("tokens.toml");
     let text = fs::read_to_string(&path).unwrap();
     assert!(text.contains("blake3:") && !text.contains(&secret.trim()[5..]), "{text}");
-    use std::os::unix::fs::PermissionsExt as _;
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
 
     ok(&create(&["--expires", "never", "--id", "two", "--agent", "ai:b"]));
@@ -215,7 +224,10 @@ fn tokens_are_made_listed_and_revoked() {
     let shown = stdout(&ok(&["list"]));
     let hash = before.lines().find_map(|line| line.strip_prefix("hash = \"blake3:")).unwrap();
     assert!(shown.contains("one  expires 20") && shown.contains("two  never expires"), "{shown}");
-    assert!(shown.contains("ai:a, ai:b") && shown.contains("team/**") && shown.contains("read, write"), "{shown}");
+    assert!(
+        shown.contains("ai:a, ai:b") && shown.contains("team/**") && shown.contains("read, write"),
+        "{shown}"
+    );
     assert!(!shown.contains(&hash[..16]) && !shown.contains(&secret.trim()[5..]), "{shown}");
 
     ok(&["revoke", "one"]);

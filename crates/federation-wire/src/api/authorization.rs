@@ -70,7 +70,8 @@ mod tests {
 
     /// The secret's text, or the fault.
     fn read(authorization: &[&str], api_key: &[&str]) -> Result<Option<String>, CredentialFault> {
-        let bytes = |values: &[&str]| values.iter().map(|value| value.as_bytes().to_vec()).collect::<Vec<_>>();
+        let bytes =
+            |values: &[&str]| values.iter().map(|value| value.as_bytes().to_vec()).collect::<Vec<_>>();
         let (authorization, api_key) = (bytes(authorization), bytes(api_key));
         let found = presented(authorization.iter().map(Vec::as_slice), api_key.iter().map(Vec::as_slice))?;
         Ok(found.map(|secret| secret.to_text().to_string()))
@@ -109,8 +110,6 @@ mod tests {
             authorization in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..80), 0..3),
             api_key in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..80), 0..3),
         ) {
-            let values = |of: &'_ [Vec<u8>]| of.iter().map(|value| value.clone()).collect::<Vec<_>>();
-            let (authorization, api_key) = (values(&authorization), values(&api_key));
             let found = presented(authorization.iter().map(Vec::as_slice), api_key.iter().map(Vec::as_slice));
             if let Ok(Some(secret)) = found {
                 let text = secret.to_text();

@@ -71,7 +71,7 @@ impl Caller {
     /// 403 for an agent that is not the token's, 422 if it is no agent id, or missing where there is a choice.
     pub fn author(&self, headers: &HeaderMap) -> Result<AgentId, ApiError> {
         let named = params::agent(headers)?;
-        let Some(token) = &self.token else { return Ok(named.unwrap_or_else(params::anonymous)) };
+        let Some(token) = &self.token else { return named.map_or_else(params::anonymous, Ok) };
         match named.as_ref().or(token.agents.sole()) {
             Some(agent) if token.agents.allow(agent) => Ok(agent.clone()),
             Some(_) => Err(self.refuse(Refusal::Agent)),

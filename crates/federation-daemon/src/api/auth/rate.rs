@@ -29,10 +29,12 @@ pub struct Buckets<K> {
 
 #[derive(Debug)]
 struct Table<K> {
-    full_at: HashMap<K, Instant>,
-    /// The bucket of all who have no place in the table.
-    others_full_at: Option<Instant>,
-    swept_at: Option<Instant>,
+    /// When the bucket of each is full again.
+    callers: HashMap<K, Instant>,
+    /// When the one bucket of all who have no place in the table is.
+    others: Option<Instant>,
+    /// When the table was last looked through.
+    swept: Option<Instant>,
 }
 
 /// The caller has spent what it may.
@@ -49,7 +51,7 @@ impl<K: Eq + Hash> Buckets<K> {
     }
 
     fn bounded(per_sec: NonZeroU32, callers_max: usize) -> Self {
-        let table = Table { full_at: HashMap::new(), others_full_at: None, swept_at: None };
+        let table = Table { callers: HashMap::new(), others: None, swept: None };
         Self { interval: Duration::from_secs(1) / per_sec.get(), callers_max, table: Mutex::new(table) }
     }
 
@@ -80,21 +82,21 @@ impl<K: Eq + Hash> Buckets<K> {
 impl<K: Eq + Hash> Table<K> {
     /// When the bucket of `caller` is full again.
     fn bucket(&mut self, caller: K, now: Instant, callers_max: usize) -> &mut Instant {
-        let is_known = self.full_at.contains_key(&caller);
-        if !is_known && self.full_at.len() >= callers_max {
+        let is_known = self.callers.contains_key(&caller);
+        if !is_known && self.callers.len() >= callers_max {
             self.sweep(now);
         }
-        if is_known || self.full_at.len() < callers_max {
-            self.full_at.entry(caller).or_insert(now)
+        if is_known || self.callers.len() < callers_max {
+            self.callers.entry(caller).or_insert(now)
         } else {
-            self.others_full_at.get_or_insert(now)
+            self.others.get_or_insert(now)
         }
     }
 
     fn sweep(&mut self, now: Instant) {
-        if self.swept_at.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP_EVERY) {
-            self.swept_at = Some(now);
-            self.full_at.retain(|_, full_at| *full_at > now);
+        if self.swept.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP_EVERY) {
+            self.swept = Some(now);
+            self.callers.retain(|_, full_at| *full_at > now);
         }
     }
 }
@@ -121,7 +123,11 @@ mod tests {
         assert!(buckets.take(1, now + Duration::from_millis(99)).is_err());
         assert_eq!(let_in(&buckets, 1, now + Duration::from_millis(100)), 1);
         assert_eq!(let_in(&buckets, 1, now + Duration::from_millis(600)), 5);
-        assert_eq!(let_in(&buckets, 1, now + Duration::from_mins(60)), 20, "no more than the burst is saved up");
+        assert_eq!(
+            let_in(&buckets, 1, now + Duration::from_hours(1)),
+            20,
+            "no more than the burst is saved up"
+        );
         assert_eq!(let_in(&buckets, 2, now), 20, "another caller has a bucket of its own");
     }
 
@@ -132,7 +138,7 @@ mod tests {
         assert_eq!(let_in(&buckets, 1, now), 10);
         buckets.charge(1, 1_000_000, now);
         let limited = buckets.take(1, now).unwrap_err();
-        assert_eq!(limited.retry_after, DEBT_MAX - BURST + Duration::from_millis(100));
+        assert_eq!(limited.retry_after, Duration::from_millis(2_100));
         assert_eq!(let_in(&buckets, 1, now + DEBT_MAX), 20);
     }
 
@@ -143,10 +149,10 @@ mod tests {
         assert_eq!(let_in(&buckets, 3, now), 20);
         assert_eq!(let_in(&buckets, 4, now), 0, "shared with 3");
         assert_eq!(let_in(&buckets, 1, now), 19, "whoever has a place keeps it");
-        assert_eq!(buckets.table.lock().unwrap().full_at.len(), 2);
+        assert_eq!(buckets.table.lock().unwrap().callers.len(), 2);
         // 2 is full again by then, 1 not yet: its place goes to 4, at the next look through the table.
         let later = now + SWEEP_EVERY;
         assert_eq!(let_in(&buckets, 4, later), 20);
-        assert_eq!(buckets.table.lock().unwrap().full_at.len(), 2);
+        assert_eq!(buckets.table.lock().unwrap().callers.len(), 2);
     }
 }

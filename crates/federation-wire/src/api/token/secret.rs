@@ -56,7 +56,10 @@ impl ClientSecret {
 
     /// What is kept of it. Not a slow hash: there is nothing to guess in 256 random bits.
     pub fn hash(&self) -> SecretHash {
-        SecretHash(blake3::Hasher::new().update(DOMAIN).update(self.0.as_slice()).finalize())
+        // The hasher holds what it has not yet hashed: here, all of it.
+        let mut hasher = Zeroizing::new(blake3::Hasher::new());
+        hasher.update(DOMAIN).update(self.0.as_slice());
+        SecretHash(hasher.finalize())
     }
 }
 
@@ -81,7 +84,9 @@ impl std::str::FromStr for SecretHash {
 
 /// The text is not a hash. It is not repeated here: somebody may have put the secret in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a hash is \"blake3:\" and 64 hexadecimal digits in lower case, as `federationd token create` writes it")]
+#[error(
+    "a hash is \"blake3:\" and 64 hexadecimal digits in lower case, as `federationd token create` writes it"
+)]
 pub struct SecretHashError;
 
 impl fmt::Display for SecretHash {

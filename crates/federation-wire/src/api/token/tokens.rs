@@ -268,8 +268,16 @@ mod tests {
             TokenEntry { hash: "fed1_secret".into(), agents: Vec::new(), ..entry("a b", 1) },
             TokenEntry { agents: vec!["*".into(), "ai:a".into()], ..entry("same", 2) },
             TokenEntry { namespaces: vec!["a*".into()], rights: Vec::new(), ..entry("same", 3) },
-            TokenEntry { created: "today".into(), expires: Some("1969-01-01T00:00:00Z".into()), ..entry("t", 4) },
-            TokenEntry { expires: Some("2026-01-01T00:00:00Z".into()), namespaces: Vec::new(), ..entry("u", 5) },
+            TokenEntry {
+                created: "today".into(),
+                expires: Some("1969-01-01T00:00:00Z".into()),
+                ..entry("t", 4)
+            },
+            TokenEntry {
+                expires: Some("2026-01-01T00:00:00Z".into()),
+                namespaces: Vec::new(),
+                ..entry("u", 5)
+            },
             entry("v", 5),
         ];
         let faults = Tokens::new(&entries).unwrap_err();
@@ -303,7 +311,10 @@ mod tests {
     fn tokens_are_bounded() {
         let many: Vec<_> = (0..=TOKENS_MAX).map(|at| entry(&format!("t{at}"), 1)).collect();
         let faults = Tokens::new(&many).unwrap_err();
-        assert_eq!(faults.last().map(|fault| &fault.kind), Some(&TokenFaultKind::TooMany { limit: TOKENS_MAX }));
+        assert_eq!(
+            faults.last().map(|fault| &fault.kind),
+            Some(&TokenFaultKind::TooMany { limit: TOKENS_MAX })
+        );
         let agents = (0..=TOKEN_AGENTS_MAX).map(|at| format!("a{at}")).collect();
         assert!(Tokens::new(&[TokenEntry { agents, ..entry("a", 1) }]).is_err());
     }

@@ -90,9 +90,12 @@ fn each_right_opens_its_routes_and_no_other() {
                 "GET /api/v1/ops/{node}/{epoch}/{seq}",
             ],
             Right::Metrics => &["GET /metrics"],
-            Right::Admin => {
-                &["GET /api/v1/ops/{node}/{epoch}/{seq}", "GET /api/v1/peers", "GET /api/v1/status", "GET /metrics"]
-            }
+            Right::Admin => &[
+                "GET /api/v1/ops/{node}/{epoch}/{seq}",
+                "GET /api/v1/peers",
+                "GET /api/v1/status",
+                "GET /metrics",
+            ],
         };
         routes.iter().copied().collect()
     };
