@@ -233,23 +233,37 @@ async fn pages_and_cursors_name_nothing_out_of_reach() {
         expected.push(id);
     }
     for limit in [1, 2, 5, 12, 100] {
-        let (mut found, mut cursor) = (Vec::new(), String::new());
-        loop {
-            let list = site.get("team", &format!("{MEMORIES}?limit={limit}{cursor}"), 200).await;
-            let memories = field(&list, "/memories").as_array().unwrap().clone();
-            found.extend(memories.iter().map(|memory| memory["id"].as_str().unwrap().to_owned()));
-            let Some(next) = field(&list, "/next_cursor").as_str() else { break };
-            let named = String::from_utf8(URL_SAFE_NO_PAD.decode(next).unwrap()).unwrap();
-            assert!(named.starts_with("team/"), "a cursor names {named:?}");
-            cursor = format!("&cursor={next}");
-            assert!(found.len() <= expected.len(), "{found:?}");
-        }
-        assert_eq!(found, expected, "limit {limit}");
+        assert_eq!(by_pages(&site, "team", limit, "team/").await, expected, "limit {limit}");
+    }
+    // With what is out of reach between, too: "other" and "team/shared", and "team/n.." before the latter.
+    for id in ["o1", "o2", "o3"] {
+        site.create("other", &memory(id, "other"), 201).await;
+        site.create("other", &memory(&format!("s{id}"), "team/shared"), 201).await;
+    }
+    for limit in [1, 2, 4, 6, 100] {
+        let found = by_pages(&site, "other", limit, "").await;
+        assert_eq!(found, ["o1", "o2", "o3", "so1", "so2", "so3"], "limit {limit}");
     }
     // A cursor of one's own making reaches no further.
     let cursor = URL_SAFE_NO_PAD.encode("a0\nx");
     let list = site.get("team", &format!("{MEMORIES}?cursor={cursor}"), 200).await;
-    assert_eq!(field(&list, "/memories").as_array().unwrap().len(), expected.len());
+    assert_eq!(field(&list, "/memories").as_array().unwrap().len(), expected.len() + 3);
+}
+
+/// The ids of all that a token lists, page by page; each cursor names a namespace that begins with `within`.
+async fn by_pages(site: &Secured, token: &str, limit: usize, within: &str) -> Vec<String> {
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let list = site.get(token, &format!("{MEMORIES}?limit={limit}{cursor}"), 200).await;
+        let memories = field(&list, "/memories").as_array().unwrap();
+        assert!(!memories.is_empty(), "a cursor that leads to nothing tells of what is out of reach");
+        found.extend(memories.iter().map(|memory| memory["id"].as_str().unwrap().to_owned()));
+        let Some(next) = field(&list, "/next_cursor").as_str() else { return found };
+        assert_eq!(memories.len(), limit, "a short page tells of what is out of reach");
+        let named = String::from_utf8(URL_SAFE_NO_PAD.decode(next).unwrap()).unwrap();
+        assert!(named.starts_with(within), "a cursor names {named:?}");
+        cursor = format!("&cursor={next}");
+    }
 }
 
 #[tokio::test]

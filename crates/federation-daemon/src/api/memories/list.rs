@@ -4,7 +4,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use federation_core::id::{Kind, Namespace, RecordId, RecordKey};
+use federation_core::op::SealedOp;
 use federation_core::port::store::{ListPage, ListQuery};
+use federation_core::record::Version;
 use federation_wire::api::status::MemoryList;
 use federation_wire::api::view::{Include, MemoryView};
 use federation_wire::v1::op::decode_op;
@@ -41,8 +43,8 @@ pub(in crate::api) async fn list(
     let (mut scanned, mut bytes) = (0, 0);
     let next = loop {
         let found = walk.page(limit - memories.len()).await?;
-        scanned += found.page.records.len();
-        for (key, _, sealed) in &found.page.records {
+        scanned += found.records.len();
+        for (key, _, sealed) in &found.records {
             let view = view_of_bytes(&sealed.op.bytes, include)
                 .ok_or_else(|| ApiError::unreadable(key.id.as_str()))?;
             if !view.archived && query.tag.as_deref().is_none_or(|tag| has_tag(&view, tag)) {
@@ -50,17 +52,18 @@ pub(in crate::api) async fn list(
                 bytes += sealed.op.bytes.len();
             }
         }
-        let Some(next) = found.page.next else { break None };
+        let last = found.records.last().filter(|_| found.end != End::Last);
+        let Some((last, ..)) = last else { break None };
+        walk.position = Some(last.clone());
         let is_full = memories.len() >= limit || scanned >= RECORDS_SCANNED_MAX || bytes >= PAGE_BYTES_MAX;
         // A page is also cut by its bytes: what came is enough for one answer.
-        let is_cut = !found.is_at_edge && query.tag.is_none() && !memories.is_empty();
-        walk.position = Some(next.clone());
+        let is_cut = found.end == End::Cut && query.tag.is_none() && !memories.is_empty();
         if is_full || is_cut {
             // That there is more to come must not tell of what the caller does not reach.
-            break if walk.has_more().await? { Some(next) } else { None };
+            break walk.has_more().await?.then(|| params::cursor_of(last));
         }
     };
-    Ok(Json(MemoryList { memories, next_cursor: next.as_ref().map(params::cursor_of) }))
+    Ok(Json(MemoryList { memories, next_cursor: next }))
 }
 
 /// A way through the records, in key order, that touches only what the caller reaches.
@@ -74,16 +77,25 @@ struct Walk<'a> {
     stepped: usize,
 }
 
-/// Records that the caller reaches.
+/// Records that the caller reaches, and no others.
 struct Found {
-    /// The records; `next` is the key of one of them, or none at the end.
-    page: ListPage,
-    /// Whether it ends where the caller's reach does.
-    is_at_edge: bool,
+    records: Vec<(RecordKey, Version, SealedOp)>,
+    end: End,
+}
+
+/// Why no more records were found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// There are none.
+    Last,
+    /// There are others first, or it was a short look.
+    Edge,
+    /// They were as many, or as large, as was asked for.
+    Cut,
 }
 
 impl Walk<'_> {
-    /// The next records that the caller reaches.
+    /// The next records that the caller reaches: none only at the end.
     async fn page(&mut self, limit: usize) -> Result<Found, ApiError> {
         let mut limit_now = limit;
         loop {
@@ -94,20 +106,24 @@ impl Walk<'_> {
                 limit: limit_now,
                 bytes_max: PAGE_BYTES_MAX,
             };
-            let mut page = self.state.node.list(wanted).await.map_err(ApiError::of_read)?;
-            let edge = page.records.iter().position(|(key, ..)| !self.caller.sees(&key.namespace));
-            let Some((edge, (outside, ..))) = edge.and_then(|at| Some((at, page.records.get(at)?))) else {
-                // A short look is no page: there may be more where it ended.
-                return Ok(Found { page, is_at_edge: limit_now < limit });
+            let ListPage { mut records, next } =
+                self.state.node.list(wanted).await.map_err(ApiError::of_read)?;
+            let edge = records.iter().position(|(key, ..)| !self.caller.sees(&key.namespace));
+            let Some((edge, (outside, ..))) = edge.and_then(|at| Some((at, records.get(at)?))) else {
+                let end = match next {
+                    None => End::Last,
+                    Some(_) if limit_now < limit => End::Edge,
+                    Some(_) => End::Cut,
+                };
+                return Ok(Found { records, end });
             };
             let outside = outside.namespace.clone();
-            page.records.truncate(edge);
-            if let Some((key, ..)) = page.records.last() {
-                page.next = Some(key.clone());
-                return Ok(Found { page, is_at_edge: true });
+            records.truncate(edge);
+            if !records.is_empty() {
+                return Ok(Found { records, end: End::Edge });
             }
             let Some(position) = self.over(&outside) else {
-                return Ok(Found { page: ListPage { records: Vec::new(), next: None }, is_at_edge: true });
+                return Ok(Found { records, end: End::Last });
             };
             self.stepped += 1;
             if self.stepped > NAMESPACES_STEPPED_MAX {
@@ -124,7 +140,7 @@ impl Walk<'_> {
         if self.caller.is_unbounded() {
             return Ok(true);
         }
-        Ok(!self.page(1).await?.page.records.is_empty())
+        Ok(!self.page(1).await?.records.is_empty())
     }
 
     /// Where to go on from a namespace that the caller does not reach.
