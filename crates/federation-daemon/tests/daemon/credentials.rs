@@ -86,7 +86,7 @@ fn hello(mesh: &Mesh) -> Vec<u8> {
         sent_at: WallMs(now),
         nonce: Nonce(1),
     };
-    seal(&key, envelope, b"")
+    seal(key.active(), envelope, b"")
 }
 
 #[tokio::test]
