@@ -82,7 +82,7 @@ pub struct RevokeArgs {
     /// The id of the key, 16 hexadecimal digits [default: all keys of the node].
     #[arg(long)]
     pub key: Option<String>,
-    /// The last number of a series that is still taken, as <epoch>:<number>; `GET /api/v1/origins/<id>` of a node that
+    /// The last number of a series that is still taken, as `<epoch>:<number>`; `GET /api/v1/origins/<id>` of a node that
     /// is trusted lists what it has. May be repeated.
     #[arg(long, required_unless_present = "accept_nothing")]
     pub accept: Vec<String>,

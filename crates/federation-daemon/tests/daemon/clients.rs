@@ -250,6 +250,33 @@ async fn pages_and_cursors_name_nothing_out_of_reach() {
     assert_eq!(field(&list, "/memories").as_array().unwrap().len(), expected.len() + 3);
 }
 
+/// A list that would have to step over too many namespaces says so, and does not show one in a cursor.
+#[tokio::test]
+async fn a_list_steps_over_so_many_namespaces_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Secured::start(dir.path(), &[]).await;
+    let fill = async |numbers: std::ops::Range<usize>| {
+        let row = |number| memory(&format!("m{number}"), &format!("n{number:05}")).to_string() + "\n";
+        let (url, rows) =
+            (format!("{}{MEMORIES}/bulk", site.base), numbers.clone().map(row).collect::<String>());
+        let headers = [("x-api-key", site.secret("app")), ("x-agent-id", "ai:x")];
+        let body = Some(("application/x-ndjson", rows.into()));
+        let answer = site.mesh.client().send_with(Method::POST, &url, &headers, body).await.unwrap();
+        let outcomes = answer.json_lines().unwrap();
+        assert!(outcomes.iter().filter(|row| row["status"] == 201).count() == numbers.len());
+    };
+    for at in (0..10_000).step_by(2_500) {
+        fill(at..at + 2_500).await;
+    }
+    let list = site.get("deep", MEMORIES, 200).await;
+    assert_eq!(field(&list, "/memories"), &json!([]));
+    fill(10_000..10_001).await;
+    let refused = site.ask("deep", Method::GET, MEMORIES, None).await;
+    assert_eq!(slug(&refused), (422, json!("scope_too_wide")));
+    let list = site.get("deep", &format!("{MEMORIES}?namespace=n1/x"), 200).await;
+    assert_eq!(field(&list, "/memories"), &json!([]));
+}
+
 /// The ids of all that a token lists, page by page; each cursor names a namespace that begins with `within`.
 async fn by_pages(site: &Secured, token: &str, limit: usize, within: &str) -> Vec<String> {
     let (mut found, mut cursor) = (Vec::new(), String::new());

@@ -157,6 +157,8 @@ async fn a_stream_of_rows_ends_with_its_token() {
     let mut sent = 0;
     while !text.contains("unauthorized") {
         assert!(begun.elapsed() < WITHIN, "the rows are still taken: {text}");
+        // The token lives for some seconds yet: a row now and then is enough.
+        std::thread::sleep(Duration::from_millis(50));
         let row = json!({ "namespace": "n", "title": "t", "content": "c" }).to_string() + "\n";
         stream.write_all(format!("{:x}\r\n{row}\r\n", row.len()).as_bytes()).unwrap();
         sent += 1;
@@ -168,8 +170,6 @@ async fn a_stream_of_rows_ends_with_its_token() {
                 end => panic!("{end:?} after {text}"),
             }
         }
-        // With a deadline above: the token lives for some seconds yet.
-        std::thread::sleep(Duration::from_millis(50));
     }
     let written = text.matches("\"status\":201").count();
     assert!(written > 0 && written == sent - 1, "{written} of {sent}: {text}");

@@ -28,6 +28,7 @@ pub(crate) const TOKENS: &[Token] = &[
     token("reader", &["ai:reader"], &["team/**"], &[Right::Read]),
     token("writer", &["ai:writer"], &["team/**"], &[Right::Write]),
     token("app", &["*"], &["**"], &[Right::Read, Right::Write]),
+    token("deep", &["ai:deep"], &["*/x"], &[Right::Read]),
     token("scraper", &["scraper"], &[], &[Right::Metrics]),
     token("admin", &["ops"], &[], &[Right::Admin]),
     Token {
