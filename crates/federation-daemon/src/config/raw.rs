@@ -58,7 +58,7 @@ macro_rules! settings {
 settings! {
     node_id: String = "host-<hostname>", "This node's name in the mesh; also FEDERATION_NODE_ID";
     key_file: PathBuf = "federation.key", "The node's secret key, mode 0600, never in the data directory";
-    listen: String = "127.0.0.1:9077", "Address for clients and metrics; off loopback only with tls_cert and tls_key";
+    listen: String = "127.0.0.1:9077", "Address for clients and metrics; off loopback only with tls_cert, tls_key and tokens_file";
     tls_cert: PathBuf = "<none>", "Certificate chain (PEM) of the client listener, which then serves HTTPS";
     tls_key: PathBuf = "<none>", "Key (PEM) of that certificate, mode 0600";
     peer_listen: String = "127.0.0.1:9078", "Address for peers";
