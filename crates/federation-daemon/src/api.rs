@@ -52,6 +52,7 @@ fn handler(endpoint: Endpoint) -> MethodRouter<ApiState> {
         Endpoint::Op => on(filter, admin::op),
         Endpoint::Peers => on(filter, admin::peers),
         Endpoint::Status => on(filter, admin::status),
+        Endpoint::Reload => on(filter, admin::reload),
         Endpoint::Healthz => on(filter, admin::healthz),
         Endpoint::Readyz => on(filter, admin::readyz),
         Endpoint::Metrics => on(filter, admin::metrics),

@@ -7,9 +7,10 @@ use crate::command::dev::{self, DevArgs, DevError};
 use crate::command::keys::{self, IdArgs, IdentityError, KeygenArgs};
 use crate::command::peer::{self, PeerArgs, PeerError};
 use crate::command::serve::{self, ServeArgs, ServeError};
-use crate::command::settings;
+use crate::command::settings::{self, ConfigArgs};
 use crate::command::token::{self, TokenArgs, TokenError};
 use crate::command::verify::{self, VerifyArgs, VerifyError};
+use crate::config::Faults;
 
 /// Keeps AI-agent memories on several nodes at once: a write is answered once a quorum holds it durably.
 #[derive(Clone, Debug, Parser)]
@@ -39,8 +40,8 @@ pub enum Command {
     Dev(DevArgs),
     /// Play the main story on real processes: load, kill -9, write on, restart, equal again.
     Demo,
-    /// Print a config file with every setting and its default.
-    Config,
+    /// Print a config file with every setting and its default, or check the settings of a node.
+    Config(ConfigArgs),
 }
 
 /// Why a command failed.
@@ -64,6 +65,9 @@ pub enum CommandError {
     /// `dev`.
     #[error(transparent)]
     Dev(#[from] DevError),
+    /// `config`.
+    #[error("{0}")]
+    Config(#[from] Faults),
     /// `demo`.
     #[error("the demo failed")]
     Demo(#[from] DemoError),
@@ -83,10 +87,7 @@ pub fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Peer(args) => Ok(peer::run(args)?),
         Command::Token(args) => Ok(token::run(&args)?),
         Command::Verify(args) => Ok(verify::run(&args)?),
-        Command::Config => {
-            print!("{}", settings::template());
-            Ok(())
-        }
+        Command::Config(args) => Ok(settings::run(args)?),
     }
 }
 

@@ -24,6 +24,7 @@ pub mod metrics;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
 pub mod random;
+pub mod reload;
 pub mod sample;
 pub mod signal;
 pub mod supervisor;

@@ -170,6 +170,13 @@ pub(crate) fn reload(inner: &Arc<Inner>, membership: Membership) -> Result<Chang
     Ok(changes)
 }
 
+/// What a reload would change.
+pub(crate) fn preview(inner: &Arc<Inner>, membership: &Membership) -> Result<Changes, StartError> {
+    let before = inner.members();
+    let (members, _) = Members::new(&inner.config.node, membership, Some(&before), inner.tasks.stop())?;
+    Ok(changes(&before, &members, &inner.gate.directory(), &membership.directory))
+}
+
 fn changes(before: &Members, after: &Members, was: &Directory, is: &Directory) -> Changes {
     let dialled =
         |members: &Members, id: &NodeId| members.peer(id).is_some_and(|peer| peer.endpoint.is_some());

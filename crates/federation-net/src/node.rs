@@ -22,7 +22,7 @@ use crate::enrolled::Enrolled;
 use crate::error::{ReadError, StartError, WriteError};
 use crate::gate::Gate;
 use crate::inner::{Inner, OpenWrites, lock};
-use crate::members::{Changes, Members, drive, reload};
+use crate::members::{Changes, Members, drive, preview, reload};
 use crate::metrics::{NetCounters, NetMetrics};
 use crate::peer::Peer;
 use crate::peer::hello::own_store;
@@ -116,6 +116,19 @@ impl Node {
     /// [`StartError`]; nothing is changed then.
     pub fn reload(&self, membership: Membership) -> Result<Changes, StartError> {
         reload(&self.inner, membership)
+    }
+
+    /// What [`Node::reload`] would change.
+    ///
+    /// # Errors
+    /// [`StartError`], as it would.
+    pub fn preview(&self, membership: &Membership) -> Result<Changes, StartError> {
+        preview(&self.inner, membership)
+    }
+
+    /// Hash over who is enrolled and what each keeps: equal on nodes that agree on it.
+    pub fn config_version(&self) -> [u8; 32] {
+        self.inner.gate.config_version()
     }
 
     /// Writes: commits here, fans out, and returns once the quorum is certain.

@@ -4,6 +4,7 @@ pub mod authorization;
 pub mod dot;
 pub mod error;
 pub mod memory;
+pub mod reload;
 pub mod status;
 pub mod token;
 pub mod view;

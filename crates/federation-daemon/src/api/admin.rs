@@ -1,5 +1,7 @@
 //! The node itself: ops, peers, status, health, metrics.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -8,11 +10,12 @@ use axum::response::{IntoResponse, Response};
 use federation_core::id::NodeId;
 use federation_net::status::{NodeStatus as Node, OpAtPeer, PeerStatus as Peer, Readiness};
 use federation_wire::api::DotText;
+use federation_wire::api::reload::ReloadReport;
 use federation_wire::api::status::{NodeStatus, OpStatus, PeerList, PeerStatus, StateHashView};
 use serde_json::json;
 
 use crate::api::error::ApiError;
-use crate::api::params::{self, StatusParams};
+use crate::api::params::{self, ReloadParams, StatusParams};
 use crate::api::state::{ApiState, hex};
 
 /// The media type of `/metrics`.
@@ -70,11 +73,31 @@ pub(super) async fn status(
         n,
         w,
         log_position: position.0,
-        config_version: state.config_version.to_string(),
+        config_version: hex(&state.node.config_version()),
         dots: clock.dot_count(),
         open_writes: open_writes as u64,
         state_hash,
     }))
+}
+
+/// `POST /api/v1/admin/reload`: takes in changed settings, all or none, and tells what has changed.
+pub(super) async fn reload(
+    State(state): State<ApiState>,
+    query: Result<Query<ReloadParams>, QueryRejection>,
+) -> Result<Json<ReloadReport>, ApiError> {
+    let query = params::query(query)?;
+    let reloader = Arc::clone(&state.reloader);
+    // It reads files.
+    let reload = move || if query.dry_run { reloader.preview() } else { reloader.reload() };
+    let Ok(result) = tokio::task::spawn_blocking(reload).await else {
+        let message = "the reload was cut off: look into the log";
+        return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "reload_failed", message));
+    };
+    result.map(Json).map_err(|faults| {
+        let message = "nothing is changed: mend each fault and reload again";
+        let faults: Vec<_> = faults.0.iter().map(ToString::to_string).collect();
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "settings_invalid", message).with("faults", faults)
+    })
 }
 
 /// `GET /healthz`: the process answers.

@@ -7,7 +7,7 @@ mod rate;
 mod refusal;
 mod step;
 
-pub use access::Access;
+pub use access::{Access, LastToken};
 pub use caller::{AGENT_FIELD, Caller};
 pub use rate::{Buckets, Limited};
 pub use refusal::{Refusal, RefusalCounts};
@@ -38,6 +38,9 @@ pub(super) async fn authorize(
     let address = request.extensions().get::<ClientAddress>().map_or(IpAddr::from([0; 4]), |at| at.0);
     match state.access.admit(endpoint, address, request.headers()) {
         Ok(caller) => {
+            if let Some(last) = request.extensions().get::<LastToken>() {
+                last.set(caller.token().cloned());
+            }
             credentials::remove(request.headers_mut());
             request.extensions_mut().insert(caller);
             Ok(next.run(request).await)

@@ -75,6 +75,8 @@ endpoints! {
     Peers = GET "/api/v1/peers", Rule::All(&[Right::Admin]);
     /// Shows the node.
     Status = GET "/api/v1/status", Rule::All(&[Right::Admin]);
+    /// Takes in changed settings.
+    Reload = POST "/api/v1/admin/reload", Rule::All(&[Right::Admin]);
     /// Says that the process answers.
     Healthz = GET "/healthz", Rule::Open;
     /// Says whether clients are served.

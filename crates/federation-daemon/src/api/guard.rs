@@ -3,7 +3,7 @@
 use tokio_util::sync::CancellationToken;
 
 /// Held by a task for as long as it runs: if the task panics, the token is cancelled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PanicGuard(pub CancellationToken);
 
 impl Drop for PanicGuard {

@@ -62,6 +62,15 @@ pub(super) struct StatusParams {
     pub(super) hash: bool,
 }
 
+/// The query of a reload.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReloadParams {
+    /// Whether it is only told what would change.
+    #[serde(default)]
+    pub(super) dry_run: bool,
+}
+
 /// The query, or 400.
 pub(super) fn query<T>(parsed: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
     match parsed {

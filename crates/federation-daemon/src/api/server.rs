@@ -20,7 +20,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::api::auth::ClientAddress;
+use crate::api::auth::{Access, ClientAddress, LastToken};
 use crate::api::guard::PanicGuard;
 
 /// How long a client may take to send a request's head; also how long an idle connection is kept.
@@ -44,20 +44,22 @@ pub struct ClientServer {
 
 impl ClientServer {
     /// Serves `router` on `listener`, within TLS if there is a certificate, until it is shut down. Must be called within
-    /// a tokio runtime.
+    /// a tokio runtime. Connections end when `access` no longer knows the token of their last request.
     ///
     /// `failed` is cancelled if a task of a request panics.
     pub fn spawn(
         listener: TcpListener,
         tls: Option<ListenerTls>,
         router: Router,
+        access: Arc<Access>,
         grace: Duration,
         failed: CancellationToken,
     ) -> io::Result<Self> {
         let local = listener.local_addr()?;
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
-        task.spawn(accept(listener, tls, router, stop.clone(), failed, grace));
+        let client = Client { address: local.ip(), router, access, guard: PanicGuard(failed) };
+        task.spawn(accept(listener, tls, client, stop.clone(), grace));
         Ok(Self { task, stop, local })
     }
 
@@ -90,9 +92,8 @@ impl ClientServer {
 async fn accept(
     listener: TcpListener,
     tls: Option<ListenerTls>,
-    router: Router,
+    client: Client,
     stop: CancellationToken,
-    failed: CancellationToken,
     grace: Duration,
 ) -> usize {
     let connections_max = connections_max();
@@ -105,9 +106,8 @@ async fn accept(
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if has_room => match accepted {
                 Ok((stream, from)) => {
-                    let guard = PanicGuard(failed.clone());
                     let _ = stream.set_nodelay(true);
-                    let client = Client { address: from.ip(), router: router.clone(), guard };
+                    let client = Client { address: from.ip(), ..client.clone() };
                     match &tls {
                         None => connections.spawn(serve(stream, client, stop.clone())),
                         Some(tls) => connections.spawn(serve_tls(stream, tls.config(), client, stop.clone())),
@@ -135,9 +135,11 @@ fn connections_max() -> usize {
 }
 
 /// One connection, and what it is served with.
+#[derive(Clone)]
 struct Client {
     address: IpAddr,
     router: Router,
+    access: Arc<Access>,
     guard: PanicGuard,
 }
 
@@ -159,10 +161,13 @@ async fn serve<S>(stream: S, client: Client, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Client { address, router, guard: _guard } = client;
+    let Client { address, router, access, guard: _guard } = client;
     let router = TowerToHyperService::new(router);
+    let last_token = LastToken::default();
+    let last = last_token.clone();
     let addressed = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ClientAddress(address));
+        request.extensions_mut().insert(last.clone());
         router.call(request)
     });
     let connection = http1::Builder::new()
@@ -176,6 +181,10 @@ where
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
+        }
+        () = access.revoked(&last_token) => {
+            debug!("a client connection is cut: its token is revoked");
+            return;
         }
         result = connection.as_mut() => result,
     };

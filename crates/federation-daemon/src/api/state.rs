@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::auth::Access;
 use crate::metrics::Meters;
+use crate::reload::Reloader;
 
 /// Bulk requests served at once: each may hold 16 MiB and 64 open writes.
 const BULK_REQUESTS_MAX: usize = 16;
@@ -30,8 +31,8 @@ pub struct ApiState {
     pub access: Arc<Access>,
     /// What `/metrics` shows.
     pub meters: Arc<Meters>,
-    /// Hash over who is enrolled, as hexadecimal digits.
-    pub config_version: Arc<str>,
+    /// Takes in changed settings.
+    pub reloader: Arc<Reloader>,
     /// One permit per client request that is served at once.
     pub permits: Arc<Semaphore>,
     /// One permit per bulk request that is served at once.
@@ -61,7 +62,7 @@ impl ApiState {
         wall: Arc<dyn WallClock>,
         access: Arc<Access>,
         meters: Arc<Meters>,
-        config_version: &[u8; 32],
+        reloader: Arc<Reloader>,
         limits: RequestLimits,
     ) -> Self {
         Self {
@@ -70,7 +71,7 @@ impl ApiState {
             wall,
             access,
             meters,
-            config_version: hex(config_version).into(),
+            reloader,
             permits: Arc::new(Semaphore::new(limits.requests_max)),
             bulk_permits: Arc::new(Semaphore::new(BULK_REQUESTS_MAX)),
             tasks: TaskTracker::new(),

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use federation_core::id::NodeId;
 use federation_core::port::clock::WallClock as _;
 use federation_core::port::store::{OpenIds, StoreError};
-use federation_core::scope::Scope;
 use federation_net::config::NodeConfig;
 use federation_net::enrolled::Enrolled;
 use federation_net::http::ListenerLimits;
@@ -16,7 +15,7 @@ use federation_net::http::client::HttpTransport;
 use federation_net::http::server::{PeerSecurity, PeerServer};
 use federation_net::node::{Node, Ports};
 use federation_net::signing_keys::SigningKeys;
-use federation_net::tls::{Credentials, PeerTls};
+use federation_net::tls::PeerTls;
 use federation_store::{Options, RealDisk, Setup, SledIndexes, StoreHandle};
 use federation_wire::keys::NodeKey;
 use federation_wire::memory::KindRules;
@@ -32,7 +31,8 @@ use crate::config::tls::{PeerListener, PeerTlsSettings};
 use crate::config::{Config, DataDirProblem, Fault, Faults, Given, RawConfig, Sockets, Start};
 use crate::metrics::Meters;
 use crate::random;
-use crate::signal::Stop;
+use crate::reload::{Reached, Reloader, Started, credentials};
+use crate::signal::{Hangup, Stop};
 use crate::telemetry::{self, LogFormat};
 
 /// Connections that wait to be accepted.
@@ -99,15 +99,19 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
     #[cfg(feature = "planted-bugs")]
     crate::planted::plant_from_environment()?;
     let mut stop = Stop::listen().map_err(|source| system("signals cannot be received", source))?;
+    let hangup = Hangup::listen().map_err(|source| system("signals cannot be received", source))?;
     raise_file_limit();
     let parent_gone = args.exit_with_parent.then(watch_parent);
-    let start = Start::try_from(given(args))?;
-    let (mut running, store_failed) = Running::start(start)?;
+    let given = given(args);
+    let start = Start::try_from(&given)?;
+    let (mut running, store_failed) = Running::start(start, given)?;
     let request_failed = running.api.failed.clone();
+    let reloads = reload_on_request(hangup, Arc::clone(&running.api.reloader));
     let result = tokio::select! {
         biased;
         () = stop.requested() => Ok(()),
         () = gone(parent_gone) => Ok(()),
+        () = reloads => Ok(()),
         part = store_failed => Err(ServeError::PartFailed(part.unwrap_or("the store"))),
         part = running.node.failed() => Err(ServeError::PartFailed(part)),
         () = request_failed.cancelled() => Err(ServeError::PartFailed("a client's request")),
@@ -120,6 +124,16 @@ pub async fn run(args: ServeArgs) -> Result<(), ServeError> {
         () = stop.requested() => Err(ServeError::Forced),
     };
     result.and(stopped)
+}
+
+/// Takes in changed settings at each SIGHUP, for ever. What comes of it stands in the log.
+async fn reload_on_request(mut hangup: Hangup, reloader: Arc<Reloader>) {
+    loop {
+        hangup.requested().await;
+        let reloader = Arc::clone(&reloader);
+        // It reads files. What went wrong is told already, and changes nothing.
+        let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+    }
 }
 
 /// Everything that was given on the command line, by the environment and by the machine.
@@ -147,7 +161,7 @@ pub fn hostname() -> String {
 struct Running {
     clients: ClientServer,
     api: ApiState,
-    peers: PeerServer,
+    peers: Arc<PeerServer>,
     node: Node,
     transport: Arc<HttpTransport>,
     store: Arc<Store>,
@@ -155,8 +169,9 @@ struct Running {
 }
 
 impl Running {
-    fn start(start: Start) -> Result<(Self, oneshot::Receiver<&'static str>), ServeError> {
+    fn start(start: Start, given: Given) -> Result<(Self, oneshot::Receiver<&'static str>), ServeError> {
         let Start { config, sockets } = start;
+        let started = Started::with(&config);
         let Config { node: id, keys, directory, .. } = config;
         let key = Arc::clone(keys.active());
         let keys = SigningKeys::new(keys);
@@ -179,10 +194,9 @@ impl Running {
         let store = open_store(&config.data_dir, setup, tell_failed)
             .map_err(|problem| Faults(vec![Fault::DataDir { path: config.data_dir.clone(), problem }]))?;
         let store = Arc::new(store);
-        let enrolled = Enrolled::new(directory.clone());
+        let enrolled = Enrolled::new(directory);
         let (peer_tls, security) = peer_security(&id, &key, enrolled.clone(), config.peer_tls)?;
-        let transport = Arc::new(HttpTransport::new(peer_tls));
-        let config_version = directory.config_version(&id, &Scope::everything());
+        let transport = Arc::new(HttpTransport::new(peer_tls.clone()));
         let node_config = NodeConfig {
             write_level: config.write_level,
             ack_timeout: config.ack_timeout,
@@ -191,7 +205,7 @@ impl Running {
         };
         let ports = Ports {
             store: Arc::clone(&store) as _,
-            keys,
+            keys: keys.clone(),
             enrolled,
             rules: Arc::new(KindRules),
             wall: Arc::clone(&wall) as _,
@@ -206,22 +220,31 @@ impl Running {
         let peer_address = peers.local_addr().map_err(|e| system("the peer address is not known", e))?;
         let node = Node::start(node_config, ports).map_err(|fault| Faults(vec![fault.into()]))?;
         let limits = ListenerLimits::default();
-        let peers = PeerServer::spawn(peers, security, limits, Arc::new(node.clone()));
+        let peers = Arc::new(PeerServer::spawn(peers, security, limits, Arc::new(node.clone())));
         let access = Arc::new(Access::new(config.clients, Arc::clone(&wall) as _));
         tell_access(&access);
         let meters = Arc::new(Meters::new(node.clone(), store.metrics(), Arc::clone(&access)));
+        let reached = Reached {
+            node: node.clone(),
+            keys,
+            peer_tls,
+            client_tls: config.client_tls.clone(),
+            access: Arc::clone(&access),
+            transport: Arc::clone(&transport),
+            peers: Arc::clone(&peers),
+        };
         let api = ApiState::new(
             node.clone(),
             Arc::clone(&store) as _,
             wall,
-            access,
+            Arc::clone(&access),
             meters,
-            &config_version,
+            Arc::new(Reloader::new(given, started, reached)),
             RequestLimits { requests_max: config.requests_max, body_deadline: config.body_timeout },
         );
         let grace = config.shutdown_grace;
         let (routes, failed) = (router(api.clone()), api.failed.clone());
-        let clients = ClientServer::spawn(clients, config.client_tls, routes, grace, failed)
+        let clients = ClientServer::spawn(clients, config.client_tls, routes, access, grace, failed)
             .map_err(|e| system("the client address is not known", e))?;
         let status = node.status();
         info!(
@@ -264,15 +287,10 @@ fn peer_security(
     id: &NodeId,
     key: &Arc<NodeKey>,
     enrolled: Enrolled,
-    settings: PeerTlsSettings,
+    mut settings: PeerTlsSettings,
 ) -> Result<(PeerTls, PeerSecurity), Faults> {
-    let credentials = match settings.pki {
-        Some(pki) => Ok(pki),
-        None => Credentials::of_node_key(id, key),
-    };
-    let tls = credentials
-        .and_then(|credentials| PeerTls::new(enrolled, credentials))
-        .map_err(|error| Faults(vec![error.into()]))?;
+    let credentials = credentials(id, key, &mut settings)?;
+    let tls = PeerTls::new(enrolled, credentials).map_err(|error| Faults(vec![error.into()]))?;
     let security = match settings.listener {
         PeerListener::Tls => PeerSecurity::Tls(tls.clone()),
         PeerListener::Plain => PeerSecurity::Plain,
@@ -282,7 +300,7 @@ fn peer_security(
 
 /// Says who is let in, where that is everybody or nobody.
 fn tell_access(access: &Access) {
-    match access.tokens().map(|tokens| tokens.load().is_empty()) {
+    match access.tokens().map(|tokens| tokens.is_empty()) {
         None => warn!("no client tokens: whoever reaches the client address may read and write everything"),
         Some(true) => warn!("the tokens file has no token: no client is let in"),
         Some(false) => {}

@@ -1,8 +1,73 @@
-//! `federationd config`: the settings with their defaults, as a config file to begin with.
+//! `federationd config`: the settings with their defaults, as a config file to begin with. `config check`: whether a node
+//! would start or reload with the settings as they are.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
-use crate::config::SETTINGS;
+use clap::Subcommand;
+
+use crate::command::serve::{hostname, node_id_env};
+use crate::config::{Config, Faults, Given, RawConfig, SETTINGS};
+
+/// Options of `config`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ConfigArgs {
+    /// What to do, if not to print.
+    #[command(subcommand)]
+    pub action: Option<ConfigAction>,
+}
+
+/// What to do with settings.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigAction {
+    /// Read all that `serve` would read, with the same options, and tell what is wrong. Nothing is changed, nothing
+    /// listens, and a node that runs is not disturbed.
+    Check(Box<CheckArgs>),
+}
+
+/// Options of `config check`: those of `serve`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CheckArgs {
+    /// The settings.
+    #[command(flatten)]
+    pub settings: RawConfig,
+    /// Config file (TOML), with the same settings; must exist when named.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Every fault of the settings.
+pub fn run(args: ConfigArgs) -> Result<(), Faults> {
+    match args.action {
+        None => print!("{}", template()),
+        Some(ConfigAction::Check(check)) => {
+            let CheckArgs { settings, config } = *check;
+            let given = Given {
+                flags: settings,
+                config_file: config,
+                new_mesh: false,
+                node_id_env: node_id_env(),
+                hostname: hostname(),
+            };
+            let found = Config::read(&given)?;
+            let n = found.peers.len() + 1;
+            let peers: Vec<_> =
+                found.peers.iter().map(|peer| format!("{} at {}", peer.id, peer.url)).collect();
+            println!("node {}, key {}", found.node, found.keys.active().id());
+            println!("a write is on {} of {n} nodes before it is answered", found.write_level.needed(n));
+            println!("peers: {}", if peers.is_empty() { "none".to_owned() } else { peers.join(", ") });
+            match found.clients.tokens {
+                None => println!("tokens: none configured, the client address is open to this machine"),
+                Some(tokens) => println!("tokens: {}", tokens.iter().len()),
+            }
+            println!("no fault found");
+        }
+    }
+    Ok(())
+}
 
 /// A config file that sets nothing: every setting with its default, commented out.
 pub fn template() -> String {
@@ -21,7 +86,6 @@ pub fn template() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::RawConfig;
 
     #[test]
     fn the_template_is_a_config_file_also_without_its_comment_signs() {

@@ -43,6 +43,14 @@ pub enum Fault {
         /// What is wrong.
         fault: IdError,
     },
+    /// A setting that a running node does not take in has changed.
+    #[error(
+        "{setting}: has changed, and counts only from the next start on; put it back, or restart the node"
+    )]
+    NeedsRestart {
+        /// The setting.
+        setting: &'static str,
+    },
     /// An address is not one.
     #[error("{setting}: {text:?} is not an address like 127.0.0.1:9077")]
     Address {

@@ -42,6 +42,10 @@ pub struct Config {
     pub node: NodeId,
     /// Its keys.
     pub keys: OwnKeys,
+    /// Where clients reach it, as given.
+    pub listen: SocketAddr,
+    /// Where peers reach it, as given.
+    pub peer_listen: SocketAddr,
     /// Who is enrolled.
     pub directory: Directory,
     /// The peers that are dialled.
@@ -88,13 +92,47 @@ pub struct Sockets {
     pub peers: TcpSocket,
 }
 
-impl TryFrom<Given> for Start {
+impl TryFrom<&Given> for Start {
     type Error = Faults;
 
-    fn try_from(given: Given) -> Result<Self, Faults> {
+    fn try_from(given: &Given) -> Result<Self, Faults> {
+        let (mut faults, found) = Found::new(given);
+        if let Err(problem) = data_dir::check(&found.data_dir, given.new_mesh) {
+            faults.push(Fault::DataDir { path: found.data_dir.clone(), problem });
+        }
+        let sockets = bind_both(found.listen, found.peer_listen, &mut faults);
+        match (found.config, sockets) {
+            (Some(config), Some(sockets)) if faults.is_empty() => Ok(Self { config, sockets }),
+            _ => Err(Faults(faults)),
+        }
+    }
+}
+
+impl Config {
+    /// The settings as they are now, for a node that runs: its addresses and its data directory are its own.
+    ///
+    /// # Errors
+    /// Every fault.
+    pub fn read(given: &Given) -> Result<Self, Faults> {
+        let (faults, found) = Found::new(given);
+        found.config.filter(|_| faults.is_empty()).ok_or(Faults(faults))
+    }
+}
+
+/// What was found, with faults or without.
+struct Found {
+    /// None if there are faults.
+    config: Option<Config>,
+    listen: Option<SocketAddr>,
+    peer_listen: Option<SocketAddr>,
+    data_dir: PathBuf,
+}
+
+impl Found {
+    fn new(given: &Given) -> (Vec<Fault>, Self) {
         let mut faults = Vec::new();
         let raw = given.flags.clone().over(read_config_file(given.config_file.as_deref(), &mut faults));
-        let node = take(&mut faults, node_id(&given, &raw));
+        let node = take(&mut faults, node_id(given, &raw));
         let data_dir = raw.data_dir.clone().unwrap_or_else(|| defaults::data_dir.into());
         let keys = take(&mut faults, keys(&raw, &data_dir));
         let client_tls = tls::of_clients(&raw, &mut faults);
@@ -110,35 +148,37 @@ impl TryFrom<Given> for Start {
         let times = Times::read(&raw, &mut faults);
         let requests_max = requests_max(&raw, &mut faults);
         let clients = clients::read(&raw, &data_dir, &mut faults);
-        if let Err(problem) = data_dir::check(&data_dir, given.new_mesh) {
-            faults.push(Fault::DataDir { path: data_dir.clone(), problem });
-        }
-        let sockets = bind_both(listen, peer_listen, &mut faults);
-        match (node, keys, picked.directory, write_level, sockets) {
-            (Some(node), Some(keys), Some(directory), Some(write_level), Some(sockets))
-                if faults.is_empty() =>
-            {
-                let config = Config {
-                    node,
-                    keys,
-                    directory,
-                    peers: picked.endpoints,
-                    client_tls,
-                    peer_tls,
-                    write_level,
-                    ack_timeout: times.ack,
-                    catchup_interval: (!times.catchup.is_zero()).then_some(times.catchup),
-                    data_dir,
-                    new_mesh: given.new_mesh,
-                    shutdown_grace: times.grace,
-                    body_timeout: times.body,
-                    requests_max,
-                    clients,
-                };
-                Ok(Self { config, sockets })
-            }
-            _ => Err(Faults(faults)),
-        }
+        let parts = (node, keys, picked.directory, write_level, listen, peer_listen);
+        let config = match parts {
+            (
+                Some(node),
+                Some(keys),
+                Some(directory),
+                Some(write_level),
+                Some(client_address),
+                Some(peer_address),
+            ) => Some(Config {
+                node,
+                keys,
+                listen: client_address,
+                peer_listen: peer_address,
+                directory,
+                peers: picked.endpoints,
+                client_tls,
+                peer_tls,
+                write_level,
+                ack_timeout: times.ack,
+                catchup_interval: (!times.catchup.is_zero()).then_some(times.catchup),
+                data_dir: data_dir.clone(),
+                new_mesh: given.new_mesh,
+                shutdown_grace: times.grace,
+                body_timeout: times.body,
+                requests_max,
+                clients,
+            }),
+            _ => None,
+        };
+        (faults, Self { config, listen, peer_listen, data_dir })
     }
 }
 

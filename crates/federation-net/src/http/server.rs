@@ -86,7 +86,7 @@ impl PeerServer {
     }
 
     /// Stops accepting, lets requests under way end for a moment, and returns when every task has ended.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(&self) {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;

@@ -38,17 +38,9 @@ impl ListenerTls {
         Ok(Self(Arc::new(ArcSwap::from(config(chain, key)?))))
     }
 
-    /// Shows this certificate from the next handshake on.
-    ///
-    /// # Errors
-    /// [`ListenerTlsError`]; nothing is changed then.
-    pub fn replace(
-        &self,
-        chain: Vec<CertificateDer<'static>>,
-        key: PrivateKeyDer<'static>,
-    ) -> Result<(), ListenerTlsError> {
-        self.0.store(config(chain, key)?);
-        Ok(())
+    /// Shows the certificate of `other` from the next handshake on.
+    pub fn adopt(&self, other: &Self) {
+        self.0.store(other.config());
     }
 
     /// What the next handshake is done with.

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::http::HeaderMap;
 use federation_core::port::clock::WallClock;
 use federation_wire::api::token::{Token, TokenId, Tokens};
+use tokio::sync::watch;
 use tracing::{debug, info};
 
 use crate::api::auth::{Buckets, Caller, Limited, Refusal, RefusalCounts, credentials};
@@ -28,6 +29,23 @@ pub struct Access {
     by_token: Buckets<TokenId>,
     by_address: Buckets<IpAddr>,
     counts: RefusalCounts,
+    /// Told when tokens are replaced.
+    changed: watch::Sender<()>,
+}
+
+/// The token of the last request on a connection.
+#[derive(Clone, Debug, Default)]
+pub struct LastToken(Arc<ArcSwapOption<Token>>);
+
+impl LastToken {
+    /// A request came with this one.
+    pub fn set(&self, token: Option<Arc<Token>>) {
+        self.0.store(token);
+    }
+
+    fn token(&self) -> Option<Arc<Token>> {
+        self.0.load_full()
+    }
 }
 
 impl Access {
@@ -40,13 +58,50 @@ impl Access {
             by_token: Buckets::new(token_rate),
             by_address: Buckets::new(address_rate),
             counts: RefusalCounts::default(),
+            changed: watch::Sender::new(()),
         }
     }
 
-    /// The tokens that each request, and each row of a bulk write, is held against: what is stored there holds from
-    /// then on. None for a node that was started without.
-    pub fn tokens(&self) -> Option<&Arc<ArcSwap<Tokens>>> {
-        self.tokens.as_ref()
+    /// The tokens that are accepted now; none for a node that was started without.
+    pub fn tokens(&self) -> Option<Arc<Tokens>> {
+        self.tokens.as_ref().map(|tokens| tokens.load_full())
+    }
+
+    /// From here on each request, and each row of a bulk write, is held against these tokens, and connections whose
+    /// last request had one that is gone are cut. For a node that was started with tokens.
+    pub fn replace_tokens(&self, fresh: Tokens) {
+        if let Some(tokens) = &self.tokens {
+            tokens.store(Arc::new(fresh));
+            self.changed.send_replace(());
+        }
+    }
+
+    /// The names of the tokens that `fresh` adds to those that are accepted now, and of those that it takes away. One
+    /// that says something else is among both.
+    pub fn difference(&self, fresh: Option<&Tokens>) -> (Vec<String>, Vec<String>) {
+        let (Some(tokens), Some(fresh)) = (&self.tokens, fresh) else { return Default::default() };
+        let tokens = tokens.load();
+        let beyond = |these: &Tokens, those: &Tokens| {
+            let beyond = these.iter().filter(|token| those.current(token).is_none_or(|now| **now != **token));
+            beyond.map(|token| token.id.to_string()).collect()
+        };
+        (beyond(fresh, &tokens), beyond(&tokens, fresh))
+    }
+
+    /// Resolves once a token that was good is not any more.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn revoked(&self, last: &LastToken) {
+        let mut changed = self.changed.subscribe();
+        loop {
+            // The sender is a field of this, so it does not end.
+            let _ = changed.changed().await;
+            let (Some(tokens), Some(token)) = (&self.tokens, last.token()) else { continue };
+            if tokens.load().current(&token).is_none() {
+                return;
+            }
+        }
     }
 
     /// How many requests were refused.

@@ -39,6 +39,11 @@ impl Caller {
         Self { access, endpoint, address, token }
     }
 
+    /// Its token.
+    pub(super) fn token(&self) -> Option<&Arc<Token>> {
+        self.token.as_ref()
+    }
+
     /// The same caller by what its token may do now: for a request that has been under way for a while.
     ///
     /// # Errors

@@ -48,7 +48,7 @@ impl Site {
     }
 
     fn replace(&self, entries: &[TokenEntry]) {
-        self.access.tokens().unwrap().store(Arc::new(Tokens::new(entries).unwrap()));
+        self.access.replace_tokens(Tokens::new(entries).unwrap());
     }
 }
 
