@@ -8,10 +8,14 @@ use std::time::{Duration, Instant};
 
 use federation_daemon::enrolment::peers_file;
 use federation_daemon::supervisor::{Client, Mesh};
+use hyper::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use crate::secured::Secured;
 use crate::support::{
     WITHIN, equal_within, expect, federationd_in, field, logged, mesh, stderr, stdout, url,
 };
@@ -307,4 +311,44 @@ async fn a_dry_run_changes_nothing_and_a_check_reads_what_serve_would() {
     let again = reload(&client, &mesh, 0).await;
     assert_eq!((field(&again, "/left"), field(&again, "/quorum_changed")), (&json!([]), &json!(false)));
     mesh.stop_all(WITHIN).await.unwrap();
+}
+
+/// A connection that asks for a list of memories, and keeps open.
+async fn keeps_open(site: &Secured, id: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(site.base.trim_start_matches("http://")).await.unwrap();
+    let secret = site.secret(id);
+    let request = format!(
+        "GET /api/v1/memories?namespace=team HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {secret}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4_096];
+    let len = stream.read(&mut answer).await.unwrap();
+    assert!(answer[..len].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..len]));
+    stream
+}
+
+#[tokio::test]
+async fn a_revoked_tokens_connections_end_within_a_second_of_the_signal_and_others_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut site = Secured::start(dir.path(), &[]).await;
+    let (mut revoked, mut other) = (keeps_open(&site, "team").await, keeps_open(&site, "reader").await);
+    run(dir.path(), &["token", "revoke", "team", "--tokens-file", "tokens.toml"]);
+    let begun = Instant::now();
+    site.mesh.node(0).unwrap().process().unwrap().signal(Signal::HUP).unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(1), revoked.read(&mut [0; 16])).await;
+    assert!(matches!(end, Ok(Ok(0) | Err(_))), "still open: {end:?}");
+    println!("from SIGHUP to the end of the client's connection: {:?}", begun.elapsed());
+    let still = tokio::time::timeout(Duration::from_millis(200), other.read(&mut [0; 16])).await;
+    assert!(still.is_err(), "the other's has ended too: {still:?}");
+    assert_eq!(site.ask("team", Method::GET, "/api/v1/memories?namespace=team", None).await.status, 401);
+    site.get("reader", "/api/v1/memories?namespace=team", 200).await;
+
+    // By the API: the one who reloads is told, and no other right will do.
+    run(dir.path(), &["token", "revoke", "reader", "--tokens-file", "tokens.toml"]);
+    let reload = "/api/v1/admin/reload";
+    assert_eq!(site.ask("app", Method::POST, reload, None).await.status, 403);
+    let report = expect(&site.ask("admin", Method::POST, reload, None).await, 200);
+    assert_eq!(field(&report, "/tokens_removed"), &json!(["reader"]), "{report}");
+    assert!(matches!(other.read(&mut [0; 16]).await, Ok(0) | Err(_)));
+    site.mesh.stop_all(WITHIN).await.unwrap();
 }
