@@ -65,14 +65,14 @@ pub const FRAME_AGE_MAX: DurationMs = DurationMs(120_000);
 pub const NONCES_PER_PEER_MAX: usize = 524_288;
 /// Frames of one sender that are taken in a second. A page waits for a sync at both ends, two are under way at a time,
 /// and what comes meanwhile shares the next: few frames carry many ops.
-pub const PEER_FRAMES_PER_SECOND: usize = 2_000;
+pub const PEER_FRAMES_PER_SECOND: u32 = 2_000;
 /// Frames of one sender that may come at once after it was silent.
-pub const PEER_FRAMES_BURST: usize = 2_000;
+pub const PEER_FRAMES_BURST: u32 = 2_000;
 /// Frames that a node sends to one peer in a second: below what the peer takes, so that a disk that is fast enough for
 /// more makes pages larger and never has one refused.
-pub const PACED_FRAMES_PER_SECOND: usize = 1_800;
+pub const PACED_FRAMES_PER_SECOND: u32 = 1_800;
 /// Frames that a node sends to one peer at once.
-pub const PACED_FRAMES_BURST: usize = 1_000;
+pub const PACED_FRAMES_BURST: u32 = 1_000;
 /// Pages of one node clock: with full pages two million ranges, more than a node has live records while
 /// a peer has not completed.
 pub const CLOCK_PAGES_MAX: usize = 64;

@@ -9,7 +9,7 @@ use federation_wire::identity::{Directory, PeerUrl};
 
 use crate::rate::Rate;
 
-const PEER_RATE: Rate = Rate { per_second: PEER_FRAMES_PER_SECOND as f64, burst: PEER_FRAMES_BURST as f64 };
+const PEER_RATE: Rate = Rate::new(PEER_FRAMES_PER_SECOND, PEER_FRAMES_BURST);
 
 /// A node's part in the mesh.
 #[derive(Clone, Debug)]

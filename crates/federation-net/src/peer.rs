@@ -47,7 +47,7 @@ pub(crate) struct Peer {
 }
 
 /// Below the rate at which a peer refuses.
-const PACE: Rate = Rate { per_second: PACED_FRAMES_PER_SECOND as f64, burst: PACED_FRAMES_BURST as f64 };
+const PACE: Rate = Rate::new(PACED_FRAMES_PER_SECOND, PACED_FRAMES_BURST);
 
 /// What the node tells a link.
 #[derive(Debug)]

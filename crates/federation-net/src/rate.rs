@@ -13,6 +13,13 @@ pub struct Rate {
     pub burst: f64,
 }
 
+impl Rate {
+    /// So many a second, and so many at once.
+    pub const fn new(per_second: u32, burst: u32) -> Self {
+        Self { per_second: per_second as f64, burst: burst as f64 }
+    }
+}
+
 /// A token bucket.
 #[derive(Clone, Debug)]
 pub(crate) struct TokenBucket {
@@ -70,7 +77,7 @@ mod tests {
         let later = begun + Duration::from_millis(101);
         assert_eq!(bucket.take(1.0, later), Ok(()));
         assert!(bucket.take(1.0, later).is_err());
-        let long_after = later + Duration::from_secs(3_600);
+        let long_after = later + Duration::from_hours(1);
         assert!(bucket.is_full(long_after));
         assert_eq!(bucket.take(3.0, long_after), Ok(()));
         assert!(bucket.take(1.0, begun).is_err(), "time that goes back gives nothing");

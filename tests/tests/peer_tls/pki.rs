@@ -64,8 +64,8 @@ async fn site(ca: &Ca, enrolments: &[Enrolment]) -> Site {
 
 fn pinned(name: &str, issued: &Issued) -> Enrolment {
     let digest = ring::digest::digest(&ring::digest::SHA256, &issued.certificate);
-    let hex = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    Enrolment { tls_fingerprint: Some(hex), ..entry(name) }
+    let digits: Vec<_> = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    Enrolment { tls_fingerprint: Some(digits.concat()), ..entry(name) }
 }
 
 /// What comes of the caller `a` when it shows this.

@@ -131,7 +131,7 @@ fn both<'a>(pair: Pair<'a>, all: &'static str, faults: &mut Vec<Fault>) -> Optio
 fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
     let bytes = read(setting, path, OpenTo::Others)?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let certificates = certificates.map_err(|error| pem_fault(setting, path, error))?;
+    let certificates = certificates.map_err(|error| pem_fault(setting, path, &error))?;
     if certificates.is_empty() {
         Err(file_fault(setting, path, PkiFault::NoCertificate))
     } else {
@@ -141,7 +141,7 @@ fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer
 
 fn private_key(setting: &'static str, path: &Path) -> Result<PrivateKeyDer<'static>, Fault> {
     let bytes = read(setting, path, OpenTo::Owner)?;
-    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| pem_fault(setting, path, error))
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| pem_fault(setting, path, &error))
 }
 
 fn read(setting: &'static str, path: &Path, open_to: OpenTo) -> Result<zeroize::Zeroizing<Vec<u8>>, Fault> {
@@ -153,7 +153,7 @@ fn file_fault(setting: &'static str, path: &Path, problem: impl Into<TlsFileProb
 }
 
 /// What the parser says names no content of the file: it may be a key.
-fn pem_fault(setting: &'static str, path: &Path, error: Error) -> Fault {
+fn pem_fault(setting: &'static str, path: &Path, error: &Error) -> Fault {
     let problem = match error {
         Error::NoItemsFound => TlsFileProblem::NotInIt,
         _ => TlsFileProblem::NotPem,

@@ -67,7 +67,7 @@ impl Daemon {
             ["serve", "--new-mesh", "--node-id", self.name, "--key-file", &key, "--peers-file", &peers];
         let listens = ["--data-dir", &data, "--listen", &listen, "--peer-listen", &peer_listen];
         let args = args.iter().chain(&listens).chain(more).map(std::ffi::OsString::from).collect();
-        let (name, sink) = (self.name.to_owned(), LogSink::Prefixed);
+        let (name, sink) = (self.name.to_owned(), LogSink::File(dir.join(format!("{}.log", self.name))));
         Process::start(ProcessSpec { name, program: program(), args, env: Vec::new(), sink }).unwrap()
     }
 }

@@ -46,7 +46,7 @@ pub struct ListenerLimits {
 impl Default for ListenerLimits {
     fn default() -> Self {
         // Eight peers at full rate behind one address.
-        let requests = 8.0 * PEER_FRAMES_PER_SECOND as f64;
+        let requests = 8 * PEER_FRAMES_PER_SECOND;
         Self {
             connections: 256,
             connections_per_address: 64,
@@ -56,7 +56,7 @@ impl Default for ListenerLimits {
             handshake_timeout: Duration::from_secs(5),
             body_bytes: 32 * FRAME_BYTES_MAX,
             body_bytes_per_address: 8 * FRAME_BYTES_MAX,
-            requests_per_address: Rate { per_second: requests, burst: requests },
+            requests_per_address: Rate::new(requests, requests),
         }
     }
 }
@@ -232,7 +232,7 @@ mod tests {
     async fn addresses_that_are_silent_are_forgotten_and_busy_ones_are_not() {
         let admission = admission(ListenerLimits::default());
         let _kept = admission.admit(address(0)).unwrap();
-        for number in 1..ADDRESSES_MAX as u32 {
+        for number in (1..).take(ADDRESSES_MAX - 1) {
             drop(admission.admit(address(number)).unwrap());
         }
         assert!(admission.admit(address(9_999)).is_none(), "all have been busy a moment ago");
