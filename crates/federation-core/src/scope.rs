@@ -85,6 +85,15 @@ impl Scope {
         })
     }
 
+    /// Whether it holds every namespace that both of the others hold. Exact, as [`Scope::covers`].
+    pub fn covers_common(&self, one: &Self, other: &Self) -> bool {
+        one.globs.iter().all(|a| {
+            other.globs.iter().all(|b| {
+                a.common_depths(b).all(|depth| self.globs.iter().any(|ours| ours.covers_common_at(a, b, depth)))
+            })
+        })
+    }
+
     /// Whether some namespace is in both. Exact.
     pub fn meets(&self, other: &Self) -> bool {
         self.globs.iter().any(|ours| other.globs.iter().any(|theirs| ours.meets(theirs)))
@@ -191,15 +200,26 @@ impl Glob {
 
     /// Whether it holds every namespace of that depth that `other` holds.
     fn covers_at(&self, other: &Self, depth: usize) -> bool {
-        self.takes_depth(depth) && (0..depth).all(|at| self.at(at).is_none() || self.at(at) == other.at(at))
+        self.covers_common_at(other, other, depth)
     }
 
-    fn meets(&self, other: &Self) -> bool {
-        self.depths().filter(|depth| other.takes_depth(*depth)).any(|depth| {
-            let names = (0..depth).map(|at| (self.at(at), other.at(at)));
+    /// Whether it holds every namespace of that depth that both of the others hold.
+    fn covers_common_at(&self, one: &Self, other: &Self, depth: usize) -> bool {
+        self.takes_depth(depth)
+            && (0..depth).all(|at| self.at(at).is_none() || self.at(at) == one.at(at).or(other.at(at)))
+    }
+
+    /// The depths at which some namespace is in both.
+    fn common_depths(&self, other: &Self) -> impl Iterator<Item = usize> {
+        self.depths().filter(|depth| other.takes_depth(*depth)).filter(|depth| {
+            let names = (0..*depth).map(|at| (self.at(at), other.at(at)));
             names.clone().all(|pair| !matches!(pair, (Some(a), Some(b)) if a != b))
                 && fits(names.map(|(a, b)| a.or(b).map_or(1, char_count)))
         })
+    }
+
+    fn meets(&self, other: &Self) -> bool {
+        self.common_depths(other).next().is_some()
     }
 }
 
@@ -428,6 +448,14 @@ mod tests {
             let met = universe.iter().any(|n| b.contains(n) && a.contains(n));
             prop_assert_eq!(a.meets(&b), met, "{} meets {}", a, b);
             prop_assert_eq!(a.meets(&b), b.meets(&a));
+        }
+
+        #[test]
+        fn what_two_have_in_common_agrees_with_enumeration(a in globs(), b in globs(), c in globs()) {
+            let common = universe().into_iter().filter(|n| b.contains(n) && c.contains(n));
+            let included = common.into_iter().all(|n| a.contains(&n));
+            prop_assert_eq!(a.covers_common(&b, &c), included, "{} covers what {} and {} share", a, b, c);
+            prop_assert_eq!(a.covers_common(&b, &Scope::everything()), a.covers(&b));
         }
 
         #[test]
