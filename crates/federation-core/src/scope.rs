@@ -89,9 +89,20 @@ impl Scope {
     pub fn covers_common(&self, one: &Self, other: &Self) -> bool {
         one.globs.iter().all(|a| {
             other.globs.iter().all(|b| {
-                a.common_depths(b).all(|depth| self.globs.iter().any(|ours| ours.covers_common_at(a, b, depth)))
+                a.common_depths(b)
+                    .all(|depth| self.globs.iter().any(|ours| ours.covers_common_at(a, b, depth)))
             })
         })
+    }
+
+    /// What is in both. It may have more globs than can be written down.
+    #[must_use]
+    pub fn common(&self, other: &Self) -> Self {
+        let pairs = self.globs.iter().flat_map(|ours| other.globs.iter().map(move |theirs| (ours, theirs)));
+        let mut globs: Vec<Glob> = pairs.filter_map(|(ours, theirs)| ours.common(theirs)).collect();
+        globs.sort();
+        globs.dedup();
+        Self { globs }
     }
 
     /// Whether some namespace is in both. Exact.
@@ -216,6 +227,24 @@ impl Glob {
             names.clone().all(|pair| !matches!(pair, (Some(a), Some(b)) if a != b))
                 && fits(names.map(|(a, b)| a.or(b).map_or(1, char_count)))
         })
+    }
+
+    /// The glob of what is in both, if anything is.
+    fn common(&self, other: &Self) -> Option<Self> {
+        self.common_depths(other).next()?;
+        let (tail, len) = match (self.tail, other.tail) {
+            (Tail::Any, Tail::Any) => (Tail::Any, self.segments.len().max(other.segments.len())),
+            (Tail::None, _) => (Tail::None, self.segments.len()),
+            (_, Tail::None) => (Tail::None, other.segments.len()),
+        };
+        let names = (0..len).map(|at| self.at(at).or(other.at(at)));
+        let segments: Vec<_> = names
+            .clone()
+            .map(|name| name.map_or(Segment::Any, |name| Segment::Exactly(name.into())))
+            .collect();
+        let rest = (tail == Tail::Any).then_some("**");
+        let text: Vec<&str> = names.map(|name| name.unwrap_or("*")).chain(rest).collect();
+        Some(Self { text: text.join("/").into(), segments, tail })
     }
 
     fn meets(&self, other: &Self) -> bool {
@@ -456,6 +485,13 @@ mod tests {
             let included = common.into_iter().all(|n| a.contains(&n));
             prop_assert_eq!(a.covers_common(&b, &c), included, "{} covers what {} and {} share", a, b, c);
             prop_assert_eq!(a.covers_common(&b, &Scope::everything()), a.covers(&b));
+            let common = b.common(&c);
+            for namespace in universe() {
+                let is_in_both = b.contains(&namespace) && c.contains(&namespace);
+                prop_assert_eq!(common.contains(&namespace), is_in_both, "{} of {} and {}", common, b, c);
+            }
+            prop_assert_eq!(a.covers(&common), included);
+            prop_assert_eq!(Scope::parse(common.globs()).unwrap(), common);
         }
 
         #[test]

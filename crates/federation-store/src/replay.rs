@@ -14,9 +14,7 @@ use crate::index::{Batch, Index};
 use crate::log::{Corruption, Group, Place, Record, RecordKind, op_parts};
 use crate::schema::facts::LogFact;
 use crate::schema::values::{IndexMark, Stored, decode_clock, decode_drop};
-use crate::state::{
-    Ghosts, LookupError, State, Transition, live_clock, remove_clock, stored, write_clock,
-};
+use crate::state::{Ghosts, LookupError, State, Transition, live_clock, remove_clock, stored, write_clock};
 
 /// Applies groups of the log to an index.
 ///

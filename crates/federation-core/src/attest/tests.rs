@@ -128,10 +128,8 @@ fn completion_is_worth_what_the_scopes_say() {
 
 #[test]
 fn what_is_claimed_is_cut_to_what_may_be_merged() {
-    let dot = |node: &str| Dot {
-        origin: Origin { node: NodeId::new(node).unwrap(), epoch: BootId(1) },
-        seq: 3,
-    };
+    let dot =
+        |node: &str| Dot { origin: Origin { node: NodeId::new(node).unwrap(), epoch: BootId(1) }, seq: 3 };
     let claimed: DotSet = [dot("a"), dot("b")].into_iter().collect();
     let a = NodeId::new("a").unwrap();
     assert_eq!(Claimable::Everything.of(&claimed, &a), claimed);

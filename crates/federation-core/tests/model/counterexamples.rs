@@ -192,7 +192,10 @@ fn a_scope_that_grows_is_filled_again() {
     let y1 = mesh.write(A, &key_in("y", "r"), put("1"), None);
     let y2 = mesh.write(A, &key_in("y", "r"), put("2"), None);
     mesh.session(A, C);
-    assert!([&x1, &y1, &y2].iter().all(|dot| mesh.replicas[C].clock.contains(dot)), "one that C does not keep");
+    assert!(
+        [&x1, &y1, &y2].iter().all(|dot| mesh.replicas[C].clock.contains(dot)),
+        "one that C does not keep"
+    );
     mesh.replicas[C].keep(Scope::everything());
     mesh.check();
     mesh.trusts.clear();

@@ -141,7 +141,8 @@ impl Mesh {
     fn is_taken(&self, op: &Received, to: At) -> bool {
         let own = &self.replicas[to].facts.replica_scope;
         let origin = self.replicas.iter().position(|r| r.node == op.op.dot.origin.node).unwrap();
-        let taken = if origin == to { keeps(own, &op.op) } else { self.trust(to, origin).lets_in(own, &op.op) };
+        let taken =
+            if origin == to { keeps(own, &op.op) } else { self.trust(to, origin).lets_in(own, &op.op) };
         taken.is_ok()
     }
 

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use federation_core::id::NodeId;
 use federation_core::port::clock::WallClock as _;
 use federation_core::port::store::{OpenIds, StoreError};
-use federation_core::scope::Scope;
 use federation_net::config::NodeConfig;
 use federation_net::enrolled::Enrolled;
 use federation_net::http::ListenerLimits;
@@ -171,6 +170,7 @@ impl Running {
         let setup = Setup {
             ids,
             node: id.clone(),
+            replica_scope: config.replica_scope.clone(),
             sealer: Arc::new(keys.clone()),
             clock: Arc::clone(&wall) as _,
             options: Options::default(),
@@ -181,7 +181,7 @@ impl Running {
         let enrolled = Enrolled::new(directory.clone());
         let (peer_tls, security) = peer_security(&id, &key, enrolled.clone(), config.peer_tls)?;
         let transport = Arc::new(HttpTransport::new(peer_tls));
-        let config_version = directory.config_version(&id, &Scope::everything());
+        let config_version = directory.config_version(&id, &config.replica_scope);
         let node_config = NodeConfig {
             write_level: config.write_level,
             ack_timeout: config.ack_timeout,

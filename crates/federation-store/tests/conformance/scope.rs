@@ -136,7 +136,8 @@ fn what_a_peer_refused_for_what_it_is_goes_to_it_once_more() {
         Request::Remember(Fact::DeadLetter { peer: node(peer), dot, reason })
     };
     let (forbidden, large) = (RefusalReason::Forbidden, RefusalReason::TooLarge);
-    commit(&mut engine, vec![letter("b", 2, forbidden), letter("b", 3, large), letter("c", 2, forbidden)]).unwrap();
+    commit(&mut engine, vec![letter("b", 2, forbidden), letter("b", 3, large), letter("c", 2, forbidden)])
+        .unwrap();
     commit(&mut engine, vec![Request::Remember(Fact::DeadLettersRetried(node("b")))]).unwrap();
     let left = |engine: &SimulatedEngine| {
         let letters = engine.snapshot().facts.dead_letters.clone();

@@ -166,5 +166,10 @@ pub(crate) fn see<D: Disk, O: IndexOpener>(
     facts.ended_in_order = false;
     facts.store = None;
     let records = keys.into_iter().map(|key| (key.clone(), reads.record(&key).unwrap())).collect();
-    Seen { clock: snapshot.clock.clone(), records, facts, hash: reads.state_hash(&Scope::everything()).unwrap() }
+    Seen {
+        clock: snapshot.clock.clone(),
+        records,
+        facts,
+        hash: reads.state_hash(&Scope::everything()).unwrap(),
+    }
 }
