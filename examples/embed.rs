@@ -21,6 +21,7 @@ use federation_core::port::clock::WallClock;
 use federation_core::port::rules::{RecordRules, RuleViolation};
 use federation_core::port::store::OpenIds;
 use federation_core::quorum::policy::WriteLevel;
+use federation_core::scope::Scope;
 use federation_core::time::WallMs;
 use federation_net::config::{NodeConfig, PeerEndpoint};
 use federation_net::enrolled::Enrolled;
@@ -126,6 +127,7 @@ impl Desk {
                 new_mesh: true,
             },
             node: own.id.clone(),
+            replica_scope: Scope::everything(),
             sealer: Arc::new(GroupSealer::new(Arc::clone(&own.key))),
             clock: Arc::clone(&clock) as _,
             // The defaults suit a server; a small segment suits an example.

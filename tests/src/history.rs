@@ -261,8 +261,32 @@ pub struct FinalStates {
     /// For each acknowledged op of a contended record, whether each node has it: live, or covered by what replaced it.
     /// Filled by a harness that cannot look into the stores.
     pub known_ops: BTreeMap<DotText, Vec<bool>>,
+    /// By record, the nodes that are to have it; without an entry all.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keepers: BTreeMap<String, Keepers>,
     /// By record, the live versions at each node, in the order of the nodes. Filled by a harness that can.
     pub live: BTreeMap<String, Vec<BTreeSet<DotText>>>,
+}
+
+/// The nodes that keep a record.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keepers {
+    /// Who keeps it.
+    pub now: BTreeSet<usize>,
+    /// Who keeps it, or has kept it since it has its disk: they may hold it.
+    pub on_disk: BTreeSet<usize>,
+}
+
+impl FinalStates {
+    /// Whether a node is to have a record.
+    pub fn is_kept_by(&self, record: &str, node: usize) -> bool {
+        self.keepers.get(record).is_none_or(|keepers| keepers.now.contains(&node))
+    }
+
+    /// Whether a node may hold a record.
+    pub fn may_be_held_by(&self, record: &str, node: usize) -> bool {
+        self.keepers.get(record).is_none_or(|keepers| keepers.on_disk.contains(&node))
+    }
 }
 
 impl Call {

@@ -344,6 +344,7 @@ impl Script {
             limits: PeerLimits::OWN,
             config_version: [0; 32],
             replica_scope: Scope::everything(),
+            acceptance: [0; 32],
             rebootstrapping: false,
             must_rebootstrap: None,
             position: self.position(),

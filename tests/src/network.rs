@@ -46,8 +46,12 @@ struct State {
     weather: Weather,
     nodes: BTreeMap<NodeId, Attached>,
     captured: Ring,
+    watcher: Option<Watcher>,
     has_panicked: bool,
 }
+
+/// Is shown every frame that reaches its node.
+type Watcher = Arc<dyn Fn(&Bytes) + Send + Sync>;
 
 #[derive(Clone)]
 struct Attached {
@@ -62,6 +66,7 @@ impl Network {
             weather: Weather::new(seed, delay_max),
             nodes: BTreeMap::new(),
             captured: Ring::default(),
+            watcher: None,
             has_panicked: false,
         };
         Self { state: Arc::new(Mutex::new(state)), changed: Arc::default(), under_way: TaskTracker::new() }
@@ -70,6 +75,18 @@ impl Network {
     /// The way into the network for one node.
     pub fn transport(&self, from: &NodeId) -> Arc<dyn Transport> {
         Arc::new(Port::new(self.clone(), from.clone()))
+    }
+
+    /// From here on `watcher` is shown every frame that reaches its node.
+    pub fn watch(&self, watcher: impl Fn(&Bytes) + Send + Sync + 'static) {
+        self.lock().watcher = Some(Arc::new(watcher));
+    }
+
+    fn show(&self, frame: &Bytes) {
+        let watcher = self.lock().watcher.clone();
+        if let Some(watcher) = watcher {
+            watcher(frame);
+        }
     }
 
     /// A node answers from here on.

@@ -5,12 +5,16 @@
 
 mod class;
 mod draw;
+mod scopes;
 mod shrink;
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 pub use class::{FaultClass, UnknownFault};
 pub use draw::{Drawing, draw};
+pub use scopes::{NAMESPACES, Scopes, Withheld};
 pub use shrink::shrink;
 
 /// A run of a mesh.
@@ -27,6 +31,9 @@ pub struct Schedule {
     /// assume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disks_to_lose: Option<usize>,
+    /// What each node keeps and holds back; none: all keep and grant everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Scopes>,
     /// What happens, in order. All faults end after the last step, and all is checked.
     pub steps: Vec<Step>,
 }
@@ -251,6 +258,13 @@ pub enum Fault {
     },
     /// Disks have room and are quick again.
     MendDisks,
+    /// A node is started anew and keeps something else. The others learn of it with their own next start.
+    ScopeChanged {
+        /// The node.
+        node: usize,
+        /// What it keeps.
+        keeps: BTreeSet<String>,
+    },
     /// Somebody who may not sends something.
     ForgedPeer {
         /// To whom.
@@ -285,6 +299,7 @@ impl Fault {
             Self::DiskFull { .. } => FaultClass::DiskFull,
             Self::DiskFails { .. } => FaultClass::DiskFails,
             Self::SlowDisk { .. } => FaultClass::SlowDisk,
+            Self::ScopeChanged { .. } => FaultClass::ScopeChanged,
             Self::ForgedPeer { .. } => FaultClass::ForgedPeer,
             Self::MendLinks
             | Self::Start { .. }
@@ -296,10 +311,9 @@ impl Fault {
 }
 
 /// Faults of the design whose feature is not built yet.
-pub const MISSING_FAULTS: [&str; 4] = [
+pub const MISSING_FAULTS: [&str; 3] = [
     "peer added, removed, moved (a mesh changes its members in issue 5)",
     "peer re-keyed or revoked (issue 4)",
-    "scope changed (issue 4)",
     "bit_flip in a closed segment (found by `federationd verify`; mended by the digest of issue 5)",
 ];
 

@@ -13,6 +13,7 @@ pub mod kept;
 pub mod mesh;
 pub mod observed;
 pub mod proof;
+pub mod scopes;
 pub mod trace;
 pub mod world;
 
@@ -87,10 +88,14 @@ pub fn simulate<T>(history: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(history)
 }
 
-/// A record of this name.
+/// The namespace of records whose names name none.
+pub(crate) const NAMESPACE: &str = "sim";
+
+/// A record of this name: in the namespace before its dot, if it has one.
 pub fn key(name: &str) -> RecordKey {
+    let namespace = name.split_once('.').map_or(NAMESPACE, |(namespace, _)| namespace);
     RecordKey {
-        namespace: Namespace::new("sim").expect("a valid namespace"),
+        namespace: Namespace::new(namespace).expect("a valid namespace"),
         kind: Kind::new("note").expect("a valid kind"),
         id: RecordId::new(name).expect("a valid id"),
     }

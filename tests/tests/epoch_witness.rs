@@ -13,6 +13,7 @@ use federation_core::op::Body;
 use federation_core::port::clock::WallClock as _;
 use federation_core::port::store::OpenIds;
 use federation_core::quorum::policy::WriteLevel;
+use federation_core::scope::Scope;
 use federation_net::config::{NodeConfig, PeerEndpoint};
 use federation_net::enrolled::Enrolled;
 use federation_net::http::client::HttpTransport;
@@ -35,6 +36,7 @@ fn start(directory: &Path, boot: u64, peers: &[&MockPeer], key: &Arc<NodeKey>) -
     let setup = Setup {
         ids: OpenIds { boot: BootId(boot), store_random: 7, now: clock.now(), new_mesh: boot == 1 },
         node: id.clone(),
+        replica_scope: Scope::everything(),
         sealer: Arc::new(GroupSealer::new(Arc::clone(key))),
         clock: Arc::clone(&clock) as _,
         options: Options { segment_bytes: 256 * 1024, reserve_bytes: 0, ..Options::default() },

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by panicking")]
 
+use federation_core::scope::Scope;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,7 @@ async fn state(mesh: &Mesh) -> Vec<(StateHash, NodeClock)> {
     let mut states = Vec::new();
     for i in 0..NODES {
         let node = mesh.node(i).unwrap();
-        states.push((node.state_hash().await.unwrap(), node.status().clock));
+        states.push((node.state_hash(&Scope::everything()).await.unwrap(), node.status().clock));
     }
     states
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
+use federation_core::scope::Scope;
 use std::time::Duration;
 
 use federation_core::quorum::policy::WriteLevel;
@@ -129,9 +130,13 @@ fn two_wiped_nodes_of_five_come_back_without_a_timer() {
             for i in 0..5 {
                 assert_eq!(mesh.node(i).unwrap().readiness(), Readiness::Ready, "seed {seed}, n{i}");
             }
-            let first = mesh.node(0).unwrap().state_hash().await.unwrap();
+            let first = mesh.node(0).unwrap().state_hash(&Scope::everything()).await.unwrap();
             for i in 1..5 {
-                assert_eq!(mesh.node(i).unwrap().state_hash().await.unwrap(), first, "seed {seed}, n{i}");
+                assert_eq!(
+                    mesh.node(i).unwrap().state_hash(&Scope::everything()).await.unwrap(),
+                    first,
+                    "seed {seed}, n{i}"
+                );
             }
             mesh.shutdown().await;
         });
@@ -154,9 +159,13 @@ fn two_nodes_that_are_cut_for_ever_converge_through_the_third() {
                 pass(Duration::from_millis(150)).await;
             }
             seconds(8).await;
-            let first = mesh.node(0).unwrap().state_hash().await.unwrap();
+            let first = mesh.node(0).unwrap().state_hash(&Scope::everything()).await.unwrap();
             for i in 1..3 {
-                assert_eq!(mesh.node(i).unwrap().state_hash().await.unwrap(), first, "seed {seed}, n{i}");
+                assert_eq!(
+                    mesh.node(i).unwrap().state_hash(&Scope::everything()).await.unwrap(),
+                    first,
+                    "seed {seed}, n{i}"
+                );
             }
             mesh.shutdown().await;
         });

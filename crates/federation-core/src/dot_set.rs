@@ -116,6 +116,13 @@ impl DotSet {
         out
     }
 
+    /// The dots of the origins that `is_wanted` names.
+    #[must_use]
+    pub fn of_origins(&self, is_wanted: impl Fn(&Origin) -> bool) -> Self {
+        let wanted = self.origins.iter().filter(|(origin, _)| is_wanted(origin));
+        Self { origins: wanted.map(|(origin, seqs)| (origin.clone(), Arc::clone(seqs))).collect() }
+    }
+
     fn entry(&mut self, origin: &Origin) -> &mut Arc<SeqRanges> {
         self.origins.entry(origin.clone()).or_default()
     }

@@ -31,6 +31,7 @@
 //! ```
 
 pub mod apply;
+pub mod attest;
 pub mod context;
 pub mod coordinator;
 pub mod decide;

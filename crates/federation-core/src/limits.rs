@@ -83,7 +83,11 @@ pub const SIBLINGS_MAX: usize = 16;
 /// Nodes of one mesh, this one included: quorum and membership are made for a handful.
 pub const NODES_MAX: usize = 64;
 /// Globs of one scope: an operator writes them by hand.
-pub const SCOPE_GLOBS_MAX: usize = 256;
+pub const SCOPE_GLOBS_MAX: usize = 64;
+/// Patterns of authors that one node may speak for.
+pub const AUTHOR_PATTERNS_MAX: usize = 256;
+/// Kinds that are taken from one node.
+pub const KINDS_MAX: usize = 64;
 /// Client tokens of one node. Every request looks at each of them, in well under a millisecond.
 pub const TOKENS_MAX: usize = 4_096;
 /// Bytes of a client token's public name.

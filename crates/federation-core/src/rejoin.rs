@@ -125,27 +125,34 @@ pub enum DrainedPeer {
     Whole,
     /// It is re-bootstrapping itself.
     Rebootstrapping,
+    /// It keeps, or gives, only a part of what this node keeps.
+    Partial,
 }
 
 /// How many whole peers a node that re-bootstraps must have drained before it serves: so many that every write
 /// with a quorum of at least `w_min` is on one of them, and all of its `n - 1` at most.
 ///
-/// `n` counts every enrolled node, this one included; `w_min` is the smallest quorum that the
-/// operator's settings allow.
+/// `n` counts every node that may hold a write of this node's namespaces, this one included; `w_min` is the smallest
+/// quorum that the operator's settings allow there.
 pub fn drains_needed(n: usize, w_min: usize) -> usize {
     let others = n.saturating_sub(1);
     others.min(n.saturating_sub(w_min) + 1)
 }
 
-/// Whether a node that re-bootstraps may serve: [`drains_needed`] whole peers have been drained, or all there are
-/// in whatever state, or else two nodes that re-bootstrap at once would wait for each other for ever.
-pub fn may_serve(n: usize, w_min: usize, drained: impl IntoIterator<Item = DrainedPeer>) -> bool {
+/// Whether a node that re-bootstraps may serve: [`drains_needed`] whole peers have been drained, or all `sources` there
+/// are in whatever state, or else two nodes that re-bootstrap at once would wait for each other for ever.
+pub fn may_serve(
+    n: usize,
+    w_min: usize,
+    sources: usize,
+    drained: impl IntoIterator<Item = DrainedPeer>,
+) -> bool {
     let (mut whole, mut all) = (0, 0);
     for peer in drained {
         all += 1;
         whole += usize::from(peer == DrainedPeer::Whole);
     }
-    let are_all = all >= n.saturating_sub(1) && !is_planted(Defect::WaitForWholePeers);
+    let are_all = all >= sources && !is_planted(Defect::WaitForWholePeers);
     whole >= drains_needed(n, w_min) || are_all
 }
 
@@ -259,9 +266,9 @@ mod tests {
 
     #[test]
     fn two_nodes_that_rebootstrap_at_once_do_not_wait_for_each_other() {
-        use DrainedPeer::{Rebootstrapping, Whole};
+        use DrainedPeer::{Partial, Rebootstrapping, Whole};
         let check = |n, w, drained: &[DrainedPeer], expect: bool| {
-            assert_eq!(may_serve(n, w, drained.iter().copied()), expect, "n {n} w {w} {drained:?}");
+            assert_eq!(may_serve(n, w, n - 1, drained.iter().copied()), expect, "n {n} w {w} {drained:?}");
         };
         check(3, 2, &[], false);
         check(3, 2, &[Whole], false);
@@ -271,6 +278,9 @@ mod tests {
         check(5, 3, &[Whole, Whole, Whole], true);
         check(5, 3, &[Rebootstrapping; 3], false);
         check(5, 3, &[Rebootstrapping; 4], true);
+        check(3, 2, &[Whole, Partial], true);
+        check(4, 3, &[Whole, Partial], false);
+        check(4, 3, &[Partial; 3], true);
         check(1, 1, &[], true);
     }
 }

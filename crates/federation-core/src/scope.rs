@@ -85,6 +85,26 @@ impl Scope {
         })
     }
 
+    /// Whether it holds every namespace that both of the others hold. Exact, as [`Scope::covers`].
+    pub fn covers_common(&self, one: &Self, other: &Self) -> bool {
+        one.globs.iter().all(|a| {
+            other.globs.iter().all(|b| {
+                a.common_depths(b)
+                    .all(|depth| self.globs.iter().any(|ours| ours.covers_common_at(a, b, depth)))
+            })
+        })
+    }
+
+    /// What is in both. It may have more globs than can be written down.
+    #[must_use]
+    pub fn common(&self, other: &Self) -> Self {
+        let pairs = self.globs.iter().flat_map(|ours| other.globs.iter().map(move |theirs| (ours, theirs)));
+        let mut globs: Vec<Glob> = pairs.filter_map(|(ours, theirs)| ours.common(theirs)).collect();
+        globs.sort();
+        globs.dedup();
+        Self { globs }
+    }
+
     /// Whether some namespace is in both. Exact.
     pub fn meets(&self, other: &Self) -> bool {
         self.globs.iter().any(|ours| other.globs.iter().any(|theirs| ours.meets(theirs)))
@@ -191,15 +211,44 @@ impl Glob {
 
     /// Whether it holds every namespace of that depth that `other` holds.
     fn covers_at(&self, other: &Self, depth: usize) -> bool {
-        self.takes_depth(depth) && (0..depth).all(|at| self.at(at).is_none() || self.at(at) == other.at(at))
+        self.covers_common_at(other, other, depth)
     }
 
-    fn meets(&self, other: &Self) -> bool {
-        self.depths().filter(|depth| other.takes_depth(*depth)).any(|depth| {
-            let names = (0..depth).map(|at| (self.at(at), other.at(at)));
+    /// Whether it holds every namespace of that depth that both of the others hold.
+    fn covers_common_at(&self, one: &Self, other: &Self, depth: usize) -> bool {
+        self.takes_depth(depth)
+            && (0..depth).all(|at| self.at(at).is_none() || self.at(at) == one.at(at).or(other.at(at)))
+    }
+
+    /// The depths at which some namespace is in both.
+    fn common_depths(&self, other: &Self) -> impl Iterator<Item = usize> {
+        self.depths().filter(|depth| other.takes_depth(*depth)).filter(|depth| {
+            let names = (0..*depth).map(|at| (self.at(at), other.at(at)));
             names.clone().all(|pair| !matches!(pair, (Some(a), Some(b)) if a != b))
                 && fits(names.map(|(a, b)| a.or(b).map_or(1, char_count)))
         })
+    }
+
+    /// The glob of what is in both, if anything is.
+    fn common(&self, other: &Self) -> Option<Self> {
+        self.common_depths(other).next()?;
+        let (tail, len) = match (self.tail, other.tail) {
+            (Tail::Any, Tail::Any) => (Tail::Any, self.segments.len().max(other.segments.len())),
+            (Tail::None, _) => (Tail::None, self.segments.len()),
+            (_, Tail::None) => (Tail::None, other.segments.len()),
+        };
+        let names = (0..len).map(|at| self.at(at).or(other.at(at)));
+        let segments: Vec<_> = names
+            .clone()
+            .map(|name| name.map_or(Segment::Any, |name| Segment::Exactly(name.into())))
+            .collect();
+        let rest = (tail == Tail::Any).then_some("**");
+        let text: Vec<&str> = names.map(|name| name.unwrap_or("*")).chain(rest).collect();
+        Some(Self { text: text.join("/").into(), segments, tail })
+    }
+
+    fn meets(&self, other: &Self) -> bool {
+        self.common_depths(other).next().is_some()
     }
 }
 
@@ -428,6 +477,21 @@ mod tests {
             let met = universe.iter().any(|n| b.contains(n) && a.contains(n));
             prop_assert_eq!(a.meets(&b), met, "{} meets {}", a, b);
             prop_assert_eq!(a.meets(&b), b.meets(&a));
+        }
+
+        #[test]
+        fn what_two_have_in_common_agrees_with_enumeration(a in globs(), b in globs(), c in globs()) {
+            let common = universe().into_iter().filter(|n| b.contains(n) && c.contains(n));
+            let included = common.into_iter().all(|n| a.contains(&n));
+            prop_assert_eq!(a.covers_common(&b, &c), included, "{} covers what {} and {} share", a, b, c);
+            prop_assert_eq!(a.covers_common(&b, &Scope::everything()), a.covers(&b));
+            let common = b.common(&c);
+            for namespace in universe() {
+                let is_in_both = b.contains(&namespace) && c.contains(&namespace);
+                prop_assert_eq!(common.contains(&namespace), is_in_both, "{} of {} and {}", common, b, c);
+            }
+            prop_assert_eq!(a.covers(&common), included);
+            prop_assert_eq!(Scope::parse(common.globs()).unwrap(), common);
         }
 
         #[test]

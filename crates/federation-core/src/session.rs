@@ -5,6 +5,7 @@
 //! had replaced: else the receiver's clock would cover versions that are nowhere held
 //! (counterexamples 1 and 1b).
 
+use crate::attest::Claimable;
 use crate::dot::Dot;
 use crate::dot_set::DotSet;
 use crate::node_clock::NodeClock;
@@ -21,15 +22,16 @@ const GAPS_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub struct SessionSender {
     start: SessionStart,
+    claimable: Claimable,
     withheld: VectorClock,
     pages: u64,
 }
 
 impl SessionSender {
-    /// The session that the store opened.
-    pub fn new(start: SessionStart) -> Self {
+    /// The session that the store opened, towards a receiver who may be told so much.
+    pub fn new(start: SessionStart, claimable: Claimable) -> Self {
         let withheld = start.withheld.clone();
-        Self { start, withheld, pages: 0 }
+        Self { start, claimable, withheld, pages: 0 }
     }
 
     /// What the store opened.
@@ -60,8 +62,16 @@ impl SessionSender {
     }
 
     /// What the receiver may take into its clock once it has durably handled every page.
+    ///
+    /// Where that is own ops alone, it is those of the present epoch: what this node keeps has not changed since it
+    /// began, and its disk has not been lost. Of an earlier epoch the clock may name ops that are not here.
     pub fn complete_to(&self) -> NodeClock {
-        NodeClock::from(self.start.clock.minus(&self.withheld))
+        let claimed = self.start.clock.minus(&self.withheld);
+        NodeClock::from(match self.claimable {
+            Claimable::Everything => claimed,
+            Claimable::OwnOrigins => claimed.of_origins(|origin| self.start.own.as_ref() == Some(origin)),
+            Claimable::Nothing => DotSet::new(),
+        })
     }
 }
 

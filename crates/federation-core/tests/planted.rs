@@ -6,17 +6,19 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use federation_core::apply::{Applied, apply};
+use federation_core::attest::{Claimable, CompletionScopes, Trust};
 use federation_core::context::context;
 use federation_core::dot::{Dot, Origin};
 use federation_core::dot_set::DotSet;
 use federation_core::epoch::{LastEpoch, PeerKnowledge, settle};
 use federation_core::hlc::Hlc;
-use federation_core::id::{BootId, NodeId, OpHash};
+use federation_core::id::{BootId, Namespace, NodeId, OpHash};
 use federation_core::node_clock::NodeClock;
 use federation_core::planted::{Defect, is_planted, plant};
 use federation_core::port::store::{SessionId, SessionStart};
 use federation_core::record::{Record, Version, VersionState};
 use federation_core::rejoin::{DrainedPeer, may_serve};
+use federation_core::scope::Scope;
 use federation_core::session::{SessionReceiver, SessionSender};
 use federation_core::time::WallMs;
 use federation_core::vector_clock::VectorClock;
@@ -142,8 +144,9 @@ fn claimed_and_taken() -> (Vec<u64>, Vec<u64>) {
         session: SessionId(1),
         clock: NodeClock::from(dots(&all)),
         withheld: VectorClock::new(),
+        own: None,
     };
-    let mut sender = SessionSender::new(start);
+    let mut sender = SessionSender::new(start, Claimable::Everything);
     sender.refused(&dot("a", 2), &VectorClock::from(dots(&[dot("a", 1)])));
     let mut receiver = SessionReceiver::new();
     receiver.refused(&dot("a", 4), &VectorClock::from(dots(&[dot("a", 3)])));
@@ -229,6 +232,20 @@ fn plain_maxima_cover_whatever_is_below() {
 #[test]
 fn wait_for_whole_peers_waits_for_ever() {
     let drained = [DrainedPeer::Whole, DrainedPeer::Rebootstrapping];
-    let (sound, broken) = without_and_with(Defect::WaitForWholePeers, || may_serve(3, 2, drained));
+    let (sound, broken) = without_and_with(Defect::WaitForWholePeers, || may_serve(3, 2, 2, drained));
     assert_eq!((sound, broken), (true, false));
+}
+
+#[test]
+fn scope_leak_lets_out_what_is_not_granted() {
+    let leaves = || Trust::default().lets_out(&Namespace::new("x").unwrap());
+    assert_eq!(without_and_with(Defect::ScopeLeak, leaves), (false, true));
+}
+
+#[test]
+fn complete_beyond_scope_claims_what_is_held_back() {
+    let (all, nothing) = (Scope::everything(), Scope::nothing());
+    let scopes = CompletionScopes { sender: &all, grant: &nothing, relay: &all, receiver: &all };
+    let (sound, broken) = without_and_with(Defect::CompleteBeyondScope, || scopes.claimable());
+    assert_eq!((sound, broken), (Claimable::Nothing, Claimable::Everything));
 }

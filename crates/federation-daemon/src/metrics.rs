@@ -87,6 +87,11 @@ fn encode_net(page: &mut Page<'_>, net: &NetCounters) -> fmt::Result {
         "Completions that left out what was refused",
         net.completions_withheld,
     )?;
+    page.counter(
+        "completions_limited",
+        "Completions that claimed less because of the scopes",
+        net.completions_limited,
+    )?;
     page.counter("rebootstraps_ended", "Re-bootstraps that this node has ended", net.rebootstraps_ended)?;
     page.counters("alarms", "Things that must not happen, by kind", "alarm", &net.alarms)
 }

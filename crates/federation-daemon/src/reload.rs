@@ -209,6 +209,7 @@ fn fixed(config: &Config) -> Fixed {
         ("tokens_file", presence(clients.tokens.is_some())),
         ("token_requests_per_sec", clients.token_rate.to_string()),
         ("address_requests_per_sec", clients.address_rate.to_string()),
+        ("replica_scope", config.replica_scope.to_string()),
         ("quorum_timeout_ms", format!("{:?}", config.ack_timeout)),
         ("catchup_interval_secs", format!("{:?}", config.catchup_interval)),
         ("shutdown_grace_ms", format!("{:?}", config.shutdown_grace)),

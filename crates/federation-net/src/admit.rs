@@ -10,6 +10,7 @@ use federation_core::op::{EncodedOp, SealedOp};
 use federation_core::planted::{Defect, is_planted};
 use federation_core::port::store::{Committed, Outcome, Request, StoreError};
 use federation_core::quorum::ack_tracker::Refusal;
+use federation_core::scope::Scope;
 use federation_core::session::SessionReceiver;
 use federation_core::vector_clock::VectorClock;
 use federation_wire::identity::KeyRefusal;
@@ -65,7 +66,8 @@ pub(crate) async fn admit(
     ops: &[PageOp<'_>],
 ) -> Result<AdmittedPage, StoreError> {
     let mut verifier = ProofVerifier::new(|dot: &Dot, key| inner.gate.sealing_key(dot, key));
-    let inspected: Vec<_> = ops.iter().map(|op| inspect(inner, op, &mut verifier)).collect();
+    let own = &inner.snapshot().facts.replica_scope;
+    let inspected: Vec<_> = ops.iter().map(|op| inspect(inner, own, op, &mut verifier)).collect();
     let mut page =
         AdmittedPage { acks: Vec::new(), refused: Vec::new(), position: inner.snapshot().position };
     let mut batch = Vec::new();
@@ -74,7 +76,9 @@ pub(crate) async fn admit(
         page.acks.push(inspected.ack);
         match inspected.received {
             Some(received) => {
-                waiting.push((index, received.op.context.clone(), received.op.dot.origin.node.clone()));
+                let op = &received.op;
+                let (origin, namespace) = (op.dot.origin.node.clone(), op.key.namespace.clone());
+                waiting.push((index, op.context.clone(), origin, namespace));
                 batch.push(Request::Change(Change::Admit(received)));
             }
             None => page.refused.push((index, inspected.context)),
@@ -88,18 +92,19 @@ pub(crate) async fn admit(
         };
         page.position = committed.position;
         let mut to_relay = Vec::new();
-        for ((index, context, origin), outcome) in waiting.into_iter().zip(committed.outcomes) {
+        for ((index, context, origin, namespace), outcome) in waiting.into_iter().zip(committed.outcomes) {
             let Outcome::Admitted(admission) = outcome else { continue };
             let Some(ack) = page.acks.get_mut(index) else { continue };
             settle(ack, admission);
             match ack.outcome {
                 AckOutcome::Refused(_) => page.refused.push((index, Some(context))),
-                AckOutcome::Applied => to_relay.push(origin),
+                AckOutcome::Applied => to_relay.push((origin, namespace)),
                 AckOutcome::Duplicate | AckOutcome::Superseded => {}
             }
         }
         for peer in inner.members().dialled().filter(|peer| peer.id != sender.id) {
-            if to_relay.iter().any(|origin| *origin != peer.id) {
+            let trust = inner.gate.trust(&peer.id);
+            if to_relay.iter().any(|(origin, namespace)| *origin != peer.id && trust.lets_out(namespace)) {
                 peer.tell(LinkEvent::ForeignApplied);
             }
         }
@@ -116,7 +121,7 @@ struct Inspected {
     received: Option<Received>,
 }
 
-fn inspect<L>(inner: &Inner, page_op: &PageOp<'_>, verifier: &mut ProofVerifier<L>) -> Inspected
+fn inspect<L>(inner: &Inner, own: &Scope, page_op: &PageOp<'_>, verifier: &mut ProofVerifier<L>) -> Inspected
 where
     L: Fn(&Dot, KeyId) -> Result<PublicKey, KeyRefusal>,
 {
@@ -134,6 +139,9 @@ where
             ProofError::KeyRevoked { .. } => OpRefusal::KeyRevoked,
             _ => OpRefusal::ProofInvalid,
         })
+    } else if let Err(why) = inner.gate.lets_in(own, &op) {
+        tracing::debug!(dot = %op.dot, %why, "an op is not taken");
+        Some(OpRefusal::from(why))
     } else {
         inner.rules.check(&op).err().map(|violation| {
             tracing::warn!(dot = %op.dot, slug = violation.slug, "an op breaks the rules of its kind");

@@ -61,6 +61,9 @@ pub enum WriteError {
         /// The limit.
         limit: usize,
     },
+    /// Nothing was written: the namespace is none that this node keeps.
+    #[error("this node does not keep the namespace")]
+    OutOfScope,
     /// Nothing was written: the namespace has fewer replicas than the write needs.
     #[error("the write needs {needed} nodes, the namespace has {n}")]
     InsufficientPeers {

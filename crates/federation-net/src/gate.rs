@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use federation_core::attest::{Forbidden, Trust, keeps};
 use federation_core::dot::Dot;
 use federation_core::id::{BootId, KeyId, NodeId};
+use federation_core::op::Op;
 use federation_core::port::clock::WallClock;
 use federation_core::scope::Scope;
 use federation_wire::frame::{
@@ -112,9 +114,30 @@ impl Gate {
         *node == self.node || self.enrolled.directory().node(node).is_some()
     }
 
-    /// Hash over who is enrolled and what each keeps.
-    pub(crate) fn config_version(&self) -> [u8; 32] {
-        self.enrolled.directory().config_version(&self.node, &Scope::everything())
+    /// What a node is trusted with now: nothing if it is not enrolled.
+    pub(crate) fn trust(&self, node: &NodeId) -> Trust {
+        self.enrolled.directory().node(node).map(|enrolled| enrolled.trust.clone()).unwrap_or_default()
+    }
+
+    /// Whether an op, whose proof holds, is taken by this node, which keeps `own`.
+    pub(crate) fn lets_in(&self, own: &Scope, op: &Op) -> Result<(), Forbidden> {
+        let origin = &op.dot.origin.node;
+        match self.enrolled.directory().node(origin) {
+            // Own ops that a lost disk had, and that others bring back.
+            _ if *origin == self.node => keeps(own, op),
+            Some(enrolled) => enrolled.trust.lets_in(own, op),
+            None => Err(Forbidden::NamespaceOutOfScope),
+        }
+    }
+
+    /// Hash over who is enrolled and what each keeps, this node, which keeps `own`, included.
+    pub(crate) fn config_version(&self, own: &Scope) -> [u8; 32] {
+        self.enrolled.directory().config_version(&self.node, own)
+    }
+
+    /// Hash over what this node, which keeps `own`, takes and believes of whom.
+    pub(crate) fn acceptance(&self, own: &Scope) -> [u8; 32] {
+        self.enrolled.directory().acceptance(own)
     }
 
     /// Who is enrolled now.

@@ -83,24 +83,24 @@ impl Inner {
     /// How far the node's re-bootstrap is; none if it is whole.
     pub(crate) fn catching_up(&self, snapshot: &Snapshot) -> Option<Readiness> {
         let rebootstrap = snapshot.facts.rebootstrap.as_ref()?;
-        let members = self.members.load();
-        let needed = drains_needed(members.n(), members.w());
+        let drains = self.drains(&snapshot.facts);
+        let needed = drains_needed(drains.n, drains.w_min);
         Some(Readiness::CatchingUp { drained: rebootstrap.drained.len(), needed })
     }
 
     /// Whether enough peers have been drained for a re-bootstrap to end.
     pub(crate) fn rebootstrap_done(&self, facts: &Facts) -> bool {
         let Some(rebootstrap) = &facts.rebootstrap else { return false };
-        let members = self.members.load();
+        let drains = self.drains(facts);
         // The state in which each was when it was drained: only whole ones are remembered.
-        let drained = members.all().filter_map(|peer| {
+        let drained = drains.sources.iter().filter_map(|peer| {
             if rebootstrap.drained.contains(&peer.id) {
                 Some(DrainedPeer::Whole)
             } else {
-                peer.state().drained_unwhole.then_some(DrainedPeer::Rebootstrapping)
+                peer.state().drained
             }
         });
-        may_serve(members.n(), members.w(), drained)
+        may_serve(drains.n, drains.w_min, drains.sources.len(), drained)
     }
 
     /// Changes the open writes and answers those that are settled by it.

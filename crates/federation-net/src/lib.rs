@@ -5,8 +5,8 @@
 //! database; the sender of every frame is proven, by its signature or by its channel, in one place each.
 //!
 //! Module map: [`node`] (the handle), `write` (a client's write), `peer` (hello, delivery and catch-up, per peer),
-//! `server` (what peers ask), `admit` (how ops enter), `gate` (how frames enter and leave), [`http`], [`tls`]
-//! and [`transport`] (how they travel).
+//! `server` (what peers ask), `scope` (what the scopes come to), `admit` (how ops enter), `gate` (how frames enter and
+//! leave), [`http`], [`tls`] and [`transport`] (how they travel).
 
 mod admit;
 pub mod config;
@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod node;
 mod peer;
 pub mod rate;
+mod scope;
 mod server;
 pub mod signing_keys;
 pub mod status;

@@ -105,14 +105,19 @@ impl Members {
         if w < 1 || w > n { Err(StartError::Quorum { w, n }) } else { Ok((members, links)) }
     }
 
-    /// Nodes that count, this one included.
+    /// Nodes that count where all of them keep a namespace, this one included.
     pub(crate) fn n(&self) -> usize {
         self.dialled().count() + 1
     }
 
-    /// Nodes that must hold a write, by the operator's setting.
+    /// Nodes that must hold a write there, by the operator's setting.
     pub(crate) fn w(&self) -> usize {
-        self.write_level.needed(self.n())
+        self.w_of(self.n())
+    }
+
+    /// Nodes that must hold a write of a namespace that `n` keep, by the operator's setting.
+    pub(crate) fn w_of(&self, n: usize) -> usize {
+        self.write_level.needed(n)
     }
 
     /// Every enrolled peer.

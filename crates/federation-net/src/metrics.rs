@@ -57,6 +57,8 @@ pub struct NetCounters {
     pub sessions: BTreeMap<&'static str, u64>,
     /// Ops that were applied and came from another node than their origin.
     pub relayed_ops: u64,
+    /// Completions, sent or taken, that claimed less than all because of the scopes.
+    pub completions_limited: u64,
     /// Completions, sent or taken, that left something out because an op was refused.
     pub completions_withheld: u64,
     /// Re-bootstraps that this node has ended.
@@ -64,7 +66,7 @@ pub struct NetCounters {
     /// How the epoch of the own ops was settled: `fresh` or `continued`.
     pub epochs: BTreeMap<&'static str, u64>,
     /// Things that must not happen: `id_drift`, `equivocation`, `self_peer`, `rolled_back`, `new_mesh_void`,
-    /// `identity_mismatch`.
+    /// `identity_mismatch`, `scope_mismatch`.
     pub alarms: BTreeMap<&'static str, u64>,
 }
 

@@ -7,11 +7,14 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use federation_core::decide::Mutation;
 use federation_core::dot::Dot;
-use federation_core::id::{BootId, Kind, RecordId, RecordKey};
+use federation_core::id::{BootId, Kind, Namespace, RecordId, RecordKey};
+use federation_core::node_clock::NodeClock;
 use federation_core::port::clock::WallClock;
 use federation_core::port::rules::RecordRules;
 use federation_core::port::store::{ListPage, ListQuery, RecordRead, ReplicaStore, StateHash, StoreError};
 use federation_core::quorum::policy::WriteLevel;
+use federation_core::record::Record;
+use federation_core::scope::Scope;
 use federation_wire::frame::Route;
 use federation_wire::identity::Directory;
 use tokio::sync::Notify;
@@ -128,7 +131,7 @@ impl Node {
 
     /// Hash over who is enrolled and what each keeps: equal on nodes that agree on it.
     pub fn config_version(&self) -> [u8; 32] {
-        self.inner.gate.config_version()
+        self.inner.gate.config_version(&self.inner.snapshot().facts.replica_scope)
     }
 
     /// Writes: commits here, fans out, and returns once the quorum is certain.
@@ -148,49 +151,69 @@ impl Node {
         write(&self.inner, mutation, level).await
     }
 
-    /// The live versions of a record, as this node has them.
+    /// The live versions of a record, as this node has them: none of a namespace that it does not keep, whatever
+    /// it has of it from earlier.
     ///
     /// # Errors
     /// [`ReadError`].
     pub async fn read(&self, key: RecordKey) -> Result<RecordRead, ReadError> {
+        if !self.keeps(&key.namespace) {
+            return Ok(RecordRead { record: Record::new(), ops: Vec::new() });
+        }
         self.ask(|store, done| store.read(key, done)).await
     }
 
-    /// The keys with live versions of this kind and id, in any namespace.
+    /// The keys with live versions of this kind and id, in any namespace that this node keeps.
     ///
     /// # Errors
     /// [`ReadError`].
     pub async fn keys_of(&self, kind: Kind, id: RecordId) -> Result<Vec<RecordKey>, ReadError> {
-        self.ask(|store, done| store.keys_of(kind, id, done)).await
+        let mut keys = self.ask(|store, done| store.keys_of(kind, id, done)).await?;
+        keys.retain(|key| self.keeps(&key.namespace));
+        Ok(keys)
     }
 
-    /// A page of visible records, as this node has them.
+    /// A page of visible records of the namespaces that this node keeps, as it has them. It may be short, and not the
+    /// last: [`ListPage::next`] says so.
     ///
     /// # Errors
     /// [`ReadError`].
     pub async fn list(&self, wanted: ListQuery) -> Result<ListPage, ReadError> {
-        self.ask(|store, done| store.list(wanted, done)).await
+        let mut page = self.ask(|store, done| store.list(wanted, done)).await?;
+        page.records.retain(|(key, _, _)| self.keeps(&key.namespace));
+        Ok(page)
     }
 
-    /// Hash over all live state: equal on nodes that hold the same. Reads the whole index.
+    /// Hash over the live state of the namespaces that this node keeps and that are in `within`: equal on nodes that hold
+    /// the same of them. Reads the whole index.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn state_hash(&self) -> Result<StateHash, StoreError> {
-        query(&self.inner.store, ReplicaStore::state_hash).await
+    pub async fn state_hash(&self, within: &Scope) -> Result<StateHash, StoreError> {
+        let kept = within.common(&self.inner.snapshot().facts.replica_scope);
+        query(&self.inner.store, |store, done| store.state_hash(kept, done)).await
+    }
+
+    /// Whether this node keeps a namespace.
+    fn keeps(&self, namespace: &Namespace) -> bool {
+        self.inner.snapshot().facts.replica_scope.contains(namespace)
     }
 
     /// Which nodes hold an op.
     pub fn op_status(&self, dot: &Dot) -> OpStatus {
-        let snapshot = self.inner.snapshot();
-        let members = self.inner.members();
+        let inner = &self.inner;
+        let (snapshot, members) = (inner.snapshot(), inner.members());
         let peers = members.dialled().map(|peer| {
             let refused =
                 snapshot.facts.dead_letters.get(&peer.id).is_some_and(|dead| dead.contains_key(dot));
-            let at_peer = if peer.state().clock.contains(dot) {
+            let trust = inner.gate.trust(&peer.id);
+            let state = peer.state();
+            let at_peer = if state.clock.contains(dot) {
                 OpAtPeer::Held
             } else if refused {
                 OpAtPeer::Refused
+            } else if state.has_been_offered(&trust).is_some_and(|offered| offered.contains(dot)) {
+                OpAtPeer::NotOwed
             } else {
                 OpAtPeer::Pending
             };
@@ -219,7 +242,7 @@ impl Node {
             clock: snapshot.clock.clone(),
             position: snapshot.position,
             open_writes: lock(&inner.open_writes).coordinator.open_writes(),
-            peers: members.dialled().filter_map(|peer| peer_status(peer, &snapshot.clock)).collect(),
+            peers: members.dialled().filter_map(|peer| peer_status(inner, peer, &snapshot.clock)).collect(),
         }
     }
 
@@ -289,8 +312,9 @@ impl PeerService for Node {
     }
 }
 
-fn peer_status(peer: &Peer, clock: &federation_core::node_clock::NodeClock) -> Option<PeerStatus> {
+fn peer_status(inner: &Inner, peer: &Peer, clock: &NodeClock) -> Option<PeerStatus> {
     let url = peer.endpoint.as_ref()?.url.to_string();
+    let trust = inner.gate.trust(&peer.id);
     let state = peer.state();
     Some(PeerStatus {
         id: peer.id.clone(),
@@ -298,11 +322,12 @@ fn peer_status(peer: &Peer, clock: &federation_core::node_clock::NodeClock) -> O
         state: state.link.state,
         boot: state.hello.map(|hello| hello.boot),
         store: state.hello.map(|hello| hello.store),
-        backlog_ops: clock.minus(&state.clock).dot_count(),
+        backlog_ops: state.not_yet_offered(&trust, clock, &state.clock).dot_count(),
         live_lane_ops: state.link.lane_ops,
         session: state.link.session,
         last_error: state.link.last_error,
         must_rebootstrap: state.verdict.map(federation_wire::v1::hello::RebootstrapReason::slug),
+        scope_mismatch: state.is_mismatched(&trust),
         clock_skew_ms: state.hello.map(|hello| hello.skew_ms),
     })
 }

@@ -4,18 +4,23 @@ pub(crate) mod driver;
 pub(crate) mod hello;
 pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod settled;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use federation_core::attest::Trust;
 use federation_core::dot::Dot;
+use federation_core::dot_set::DotSet;
 use federation_core::id::{BootId, NodeId, OpHash, StoreId};
 use federation_core::limits::{PACED_FRAMES_BURST, PACED_FRAMES_PER_SECOND};
 use federation_core::link::LinkEvent;
 use federation_core::node_clock::NodeClock;
 use federation_core::planted::{Defect, is_planted};
 use federation_core::port::store::{PeerFact, Written};
+use federation_core::rejoin::DrainedPeer;
+use federation_core::scope::Scope;
 use federation_core::session::SessionReceiver;
 use federation_wire::v1::clock_page::ClockAssembly;
 use federation_wire::v1::hello::RebootstrapReason;
@@ -23,6 +28,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::settled::{OfferKey, Settled, TakeKey};
 use crate::config::PeerEndpoint;
 use crate::inner::lock;
 use crate::rate::{Rate, TokenBucket};
@@ -71,8 +77,21 @@ pub(crate) struct PeerState {
     pub(crate) remembers: Option<PeerFact>,
     /// Whether it says that it re-bootstraps.
     pub(crate) rebootstrapping: bool,
-    /// Whether it was drained while it re-bootstrapped itself: it is to be drained again once it is whole.
-    pub(crate) drained_unwhole: bool,
+    /// What it was worth when it was drained, unless it was whole: that is remembered durably. While it re-bootstraps
+    /// itself it is to be drained again once it is whole.
+    pub(crate) drained: Option<DrainedPeer>,
+    /// What it says that it lets out to this node.
+    pub(crate) granted: Option<Scope>,
+    /// Which version it has of what it takes of whom.
+    pub(crate) acceptance: Option<[u8; 32]>,
+    /// What it says that it keeps; none before its first hello.
+    pub(crate) said_scope: Option<Scope>,
+    /// Whether a mismatch of that was told: once as long as it lasts.
+    pub(crate) mismatch_told: bool,
+    /// What it has been offered by whole sessions.
+    pub(crate) offered: Settled<OfferKey>,
+    /// What has been taken from it by whole sessions, or refused for good.
+    pub(crate) taken: Settled<TakeKey>,
     /// Boots that it has said to be over: what comes from them now was under way for long.
     pub(crate) ended_boots: BTreeSet<BootId>,
     /// Why it must re-bootstrap before anything is taken from it.
@@ -221,6 +240,31 @@ impl PeerState {
     pub(crate) fn witness(&self, store: StoreId, boot: BootId) -> Option<&NodeClock> {
         let remembers_it = self.remembers.is_some_and(|seen| (seen.store, seen.boot) == (store, boot));
         self.whole_clock().filter(|_| remembers_it)
+    }
+
+    /// Whether what it says that it keeps is not what it is enrolled with.
+    pub(crate) fn is_mismatched(&self, trust: &Trust) -> bool {
+        self.said_scope.as_ref().is_some_and(|said| !said.same_as(&trust.replicates))
+    }
+
+    /// What decides what it is offered now.
+    pub(crate) fn offer_key(&self, trust: &Trust) -> OfferKey {
+        let boot = self.hello.map(|hello| hello.boot);
+        OfferKey { boot, trust: trust.clone(), acceptance: self.acceptance }
+    }
+
+    /// What it has been offered by now: of that it has all that it will have.
+    pub(crate) fn has_been_offered(&self, trust: &Trust) -> Option<&NodeClock> {
+        self.offered.under(&self.offer_key(trust))
+    }
+
+    /// What of `mine` it neither has, having `theirs`, nor has been offered.
+    pub(crate) fn not_yet_offered(&self, trust: &Trust, mine: &DotSet, theirs: &DotSet) -> DotSet {
+        let mut missing = mine.minus(theirs);
+        if let Some(offered) = self.has_been_offered(trust) {
+            missing.subtract(offered);
+        }
+        missing
     }
 
     /// Whether the peer runs in `boot`, as far as is known. What it had, said or took in another says nothing.

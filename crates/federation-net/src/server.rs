@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use federation_core::attest::Claimable;
 use federation_core::decide::Change;
 use federation_core::id::BootId;
+use federation_core::node_clock::NodeClock;
 use federation_core::port::store::{Request, StoreError};
 use federation_core::session::SessionReceiver;
 use federation_wire::frame::{FrameKind, Route};
@@ -138,8 +140,15 @@ async fn take_completion(
     };
     let completion = match claimed {
         Ok(claimed) => {
+            let claimable = inner.claimable_from(peer, complete);
+            let claimed = NodeClock::from(claimable.of(&claimed, &peer.id));
             submit_one(&*inner.store, Request::Change(Change::Complete(claimed))).await.map_err(slug)?;
-            if complete.claim.next.is_some() { Completion::PartTaken } else { Completion::Merged }
+            match claimable {
+                _ if complete.claim.next.is_some() => Completion::PartTaken,
+                Claimable::Everything => Completion::Merged,
+                Claimable::OwnOrigins => Completion::MergedOwn,
+                Claimable::Nothing => Completion::NotMerged,
+            }
         }
         Err(missing) => Completion::Incomplete { handled: missing.handled },
     };

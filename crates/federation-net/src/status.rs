@@ -88,6 +88,9 @@ pub struct PeerStatus {
     pub last_error: Option<&'static str>,
     /// Whether this node holds that the peer must re-bootstrap, and why.
     pub must_rebootstrap: Option<&'static str>,
+    /// Whether what it says that it keeps is not what it is enrolled with: until that is mended, no session to it is
+    /// claimed complete.
+    pub scope_mismatch: bool,
     /// Its wall clock minus this node's, in milliseconds, as of the last hello.
     pub clock_skew_ms: Option<i64>,
 }
@@ -134,6 +137,8 @@ pub enum OpAtPeer {
     Pending,
     /// Refused for good there.
     Refused,
+    /// Not to be had there: outside the scopes, or replaced by what the peer was given.
+    NotOwed,
 }
 
 impl OpAtPeer {
@@ -143,6 +148,7 @@ impl OpAtPeer {
             Self::Held => "held",
             Self::Pending => "pending",
             Self::Refused => "refused",
+            Self::NotOwed => "not_owed",
         }
     }
 }

@@ -8,7 +8,7 @@ use federation_core::coordinator::Settled;
 use federation_core::decide::{Change, Mutation};
 use federation_core::dot::Dot;
 use federation_core::epoch::{LastEpoch, PeerKnowledge, settle};
-use federation_core::id::NodeId;
+use federation_core::id::{Namespace, NodeId};
 use federation_core::limits::OPEN_WRITES_MAX;
 use federation_core::port::store::{Health, Outcome, Request, StoreError, Written};
 use federation_core::quorum::ack_tracker::{AckTracker, PeerFailure, PeerOutcome, Verdict};
@@ -19,7 +19,6 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::{QuorumNotMet, WriteError};
 use crate::inner::{Inner, lock};
-use crate::members::Members;
 use crate::peer::Peer;
 use crate::peer::hello::own_store;
 use crate::status::Readiness;
@@ -40,7 +39,8 @@ pub struct WriteReceipt {
 
 /// Who is asked, and by when: of a write, those who take part when it begins.
 struct Plan {
-    members: Arc<Members>,
+    /// The peers that count for the namespace.
+    replicas: Vec<Arc<Peer>>,
     needed: usize,
     started_at: MonoMs,
     deadline: Instant,
@@ -60,6 +60,7 @@ pub(crate) async fn write(
         Ok(_) => "met",
         Err(WriteError::QuorumNotMet(not_met)) => not_met.reason.slug(),
         Err(WriteError::InsufficientPeers { .. }) => "insufficient_peers",
+        Err(WriteError::OutOfScope) => "out_of_scope",
         Err(WriteError::Refused(_)) => "rejected",
         Err(WriteError::NotServing(_)) => "not_serving",
         Err(WriteError::Busy { .. } | WriteError::Store(StoreError::Busy)) => "busy",
@@ -79,11 +80,11 @@ async fn write_uncounted(
     mutation: Mutation,
     level: Option<WriteLevel>,
 ) -> Result<WriteReceipt, WriteError> {
-    let plan = plan(inner, level)?;
+    let plan = plan(inner, &mutation.key.namespace, level)?;
     ensure_epoch(inner).await?;
     let (done, answer) = oneshot::channel::<LocalCommit>();
     let commit_inner = Arc::clone(inner);
-    let (members, needed, started_at) = (plan.members, plan.needed, plan.started_at);
+    let deadline = plan.deadline;
     inner
         .store
         .submit(
@@ -91,9 +92,7 @@ async fn write_uncounted(
             Box::new(move |result| {
                 let outcome = result.map(|committed| committed.outcomes.into_iter().next());
                 let local = match outcome {
-                    Ok(Some(Outcome::Written(written))) => {
-                        Ok(committed(&commit_inner, &members, written, needed, started_at))
-                    }
+                    Ok(Some(Outcome::Written(written))) => Ok(committed(&commit_inner, written, &plan)),
                     Ok(Some(Outcome::Refused(refusal))) => Err(WriteError::Refused(refusal)),
                     Ok(_) => Err(WriteError::Store(StoreError::Closed)),
                     Err(error) => Err(WriteError::Store(error)),
@@ -104,7 +103,7 @@ async fn write_uncounted(
         )
         .map_err(WriteError::Store)?;
     let (written, settled) = answer.await.unwrap_or(Err(WriteError::Store(StoreError::Closed)))?;
-    let settled = await_quorum(inner, &written.op.dot, settled, plan.deadline).await?;
+    let settled = await_quorum(inner, &written.op.dot, settled, deadline).await?;
     match settled.verdict {
         Verdict::Met { got } => {
             Ok(WriteReceipt { written, got, needed: settled.needed, peers: settled.peers })
@@ -119,16 +118,21 @@ async fn write_uncounted(
     }
 }
 
-fn plan(inner: &Inner, level: Option<WriteLevel>) -> Result<Plan, WriteError> {
+fn plan(inner: &Inner, namespace: &Namespace, level: Option<WriteLevel>) -> Result<Plan, WriteError> {
     match inner.readiness() {
         // Whether there is room again is found out by the store, by trying.
         Readiness::Ready | Readiness::Store(Health::DiskFull) => {}
         readiness => return Err(WriteError::NotServing(readiness)),
     }
+    if !inner.snapshot().facts.replica_scope.contains(namespace) {
+        return Err(WriteError::OutOfScope);
+    }
     let members = inner.members();
-    let (n, w) = (members.n(), members.w());
+    let replicas = inner.replicas(&members, namespace);
+    let n = replicas.len() + 1;
     // A request may raise what the operator set, never lower it.
-    let needed = level.map_or(w, |level| level.needed(n).max(w));
+    let set = members.w_of(n);
+    let needed = level.map_or(set, |level| level.needed(n).max(set));
     if needed > n {
         return Err(WriteError::InsufficientPeers { needed, n });
     }
@@ -136,35 +140,33 @@ fn plan(inner: &Inner, level: Option<WriteLevel>) -> Result<Plan, WriteError> {
     if open >= OPEN_WRITES_MAX {
         return Err(WriteError::Busy { open, limit: OPEN_WRITES_MAX });
     }
-    let (started_at, deadline) = (inner.now(), Instant::now() + inner.config.ack_timeout);
-    Ok(Plan { members, needed, started_at, deadline })
+    let deadline = Instant::now() + inner.config.ack_timeout;
+    Ok(Plan { replicas, needed, started_at: inner.now(), deadline })
 }
 
 /// In the writer's thread, after the op is durable: opens the quorum, then hands the op to every link, so that no
 /// ack can come before it is waited for.
 fn committed(
     inner: &Arc<Inner>,
-    members: &Members,
     written: Arc<Written>,
-    needed: usize,
-    started_at: MonoMs,
+    plan: &Plan,
 ) -> (Arc<Written>, oneshot::Receiver<Settled>) {
     let (sender, receiver) = oneshot::channel();
     let timeout_ms = u64::try_from(inner.config.ack_timeout.as_millis()).unwrap_or(u64::MAX);
     let tracker = AckTracker::new(
-        needed,
+        plan.needed,
         written.op.dot.clone(),
         written.sealed.op.hash,
-        members.dialled().map(|peer| peer.id.clone()),
-        started_at,
+        plan.replicas.iter().map(|peer| peer.id.clone()),
+        plan.started_at,
         // Of the beginning only the whole milliseconds are known: one more, so that no write ends too soon.
-        MonoMs(started_at.0.saturating_add(timeout_ms).saturating_add(1)),
+        MonoMs(plan.started_at.0.saturating_add(timeout_ms).saturating_add(1)),
     );
     inner.with_open_writes(|open, now, out| {
         open.waiting.insert(written.op.dot.clone(), sender);
         open.coordinator.committed(tracker, now, out);
     });
-    for peer in members.dialled() {
+    for peer in &plan.replicas {
         peer.offer(&written);
         // Left since the write began, after the open writes were told.
         if peer.stop.is_cancelled() {

@@ -20,6 +20,7 @@ use federation_core::port::sealer::Sealer;
 use federation_core::port::store::{
     Committed, Done, Health, OpenIds, Request, SessionId, Snapshot, StoreError,
 };
+use federation_core::scope::Scope;
 use federation_core::time::DurationMs;
 
 use crate::disk::Disk;
@@ -67,6 +68,8 @@ pub struct Setup {
     pub ids: OpenIds,
     /// The node that the directory belongs to.
     pub node: NodeId,
+    /// What it keeps. If it is more than the directory was last opened with, the node re-bootstraps.
+    pub replica_scope: Scope,
     /// Encodes and signs own ops.
     pub sealer: Arc<dyn Sealer>,
     /// Tells the time by which ops are dated and refused.

@@ -13,6 +13,7 @@ use federation_core::port::store::{
     Committed, Done, ListPage, ListQuery, RecordRead, ReplicaStore, Request, SessionPage, SessionQuery,
     Snapshot, StateHash, StoreError,
 };
+use federation_core::scope::Scope;
 
 use crate::disk::{Disk, RealDisk};
 use crate::engine::{Checkpoint, Engine, Flushed, OpenReport, Setup, Submission};
@@ -407,8 +408,8 @@ where
         Self::read(self, done, move |reads| reads.session_page(&query));
     }
 
-    fn state_hash(&self, done: Done<Result<StateHash, StoreError>>) {
-        Self::read(self, done, Reads::state_hash);
+    fn state_hash(&self, scope: Scope, done: Done<Result<StateHash, StoreError>>) {
+        Self::read(self, done, move |reads| reads.state_hash(&scope));
     }
 }
 

@@ -8,6 +8,7 @@ use federation_core::port::store::{
     Committed, Done, ListPage, ListQuery, RecordRead, ReplicaStore, Request, SessionPage, SessionQuery,
     Snapshot, StateHash, StoreError,
 };
+use federation_core::scope::Scope;
 
 use crate::disk::Disk;
 use crate::engine::{Engine, Submission};
@@ -176,8 +177,8 @@ where
         done(self.inner.reads.session_page(&query));
     }
 
-    fn state_hash(&self, done: Done<Result<StateHash, StoreError>>) {
-        done(self.inner.reads.state_hash());
+    fn state_hash(&self, scope: Scope, done: Done<Result<StateHash, StoreError>>) {
+        done(self.inner.reads.state_hash(&scope));
     }
 }
 

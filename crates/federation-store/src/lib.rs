@@ -8,6 +8,7 @@
 //! use std::sync::Arc;
 //! # use federation_core::{dot::Origin, id::{BootId, NodeId, OpHash}, op::{EncodedOp, Op}, time::WallMs};
 //! # use federation_core::port::{clock::WallClock, sealer::Sealer, store::{OpenIds, ReplicaStore}};
+//! use federation_core::scope::Scope;
 //! use federation_store::{Engine, InlineStore, Options, OrderedIndexes, Setup, SimulatedDisk, Stepping};
 //! # struct Fixed;
 //! # impl WallClock for Fixed { fn now(&self) -> WallMs { WallMs(1) } }
@@ -20,6 +21,7 @@
 //! let setup = Setup {
 //!     ids: OpenIds { boot: BootId(1), store_random: 2, now: WallMs(3), new_mesh: true },
 //!     node: NodeId::new("a").unwrap(),
+//!     replica_scope: Scope::everything(),
 //!     sealer: Arc::new(Unsigned),
 //!     clock: Arc::new(Fixed),
 //!     options: Options { segment_bytes: 65_536, ..Options::default() },

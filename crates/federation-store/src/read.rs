@@ -12,6 +12,7 @@ use federation_core::port::store::{
     Health, ListPage, ListQuery, RecordRead, SessionPage, SessionQuery, Snapshot, StateHash, StoreError,
 };
 use federation_core::record::Version;
+use federation_core::scope::Scope;
 
 use crate::disk::Disk;
 use crate::engine::Shared;
@@ -74,19 +75,22 @@ impl<D: Disk, I: Index> Reads<D, I> {
         session::page(self, query)
     }
 
-    /// Hash over all live state.
+    /// Hash over the live state in a scope.
     ///
     /// blake3 over `"federation-store/v1/state\0"` and then, for each live version in order of (record key, dot):
     /// namespace, kind, id and the origin's node id, each as its length in bytes (u32) and its bytes; the origin's
     /// epoch (u64); the seq (u64). Numbers are little-endian. Equal live state, equal hash, whatever the log holds.
     ///
     /// It is read while the writer goes on: it is that of one instant if nothing is written meanwhile.
-    pub fn state_hash(&self) -> Result<StateHash, StoreError> {
+    pub fn state_hash(&self, scope: &Scope) -> Result<StateHash, StoreError> {
         let mut hasher = blake3::Hasher::new();
         hasher.update(STATE_DOMAIN);
         let (mut versions, mut records) = (0, 0);
         let walked = each(&self.shared.index, &[keys::RECORD], |key, value| {
             let key = keys::read_record(key)?;
+            if !scope.contains(&key.namespace) {
+                return Ok(());
+            }
             let stored = Stored::decode(value)?;
             records += u64::from(stored.is_visible());
             for (version, _) in stored.versions() {

@@ -14,7 +14,7 @@ use crate::index::{Batch, Index};
 use crate::log::{Corruption, Group, Place, Record, RecordKind, op_parts};
 use crate::schema::facts::LogFact;
 use crate::schema::values::{IndexMark, Stored, decode_clock, decode_drop};
-use crate::state::{Ghosts, LookupError, State, Transition, stored, write_clock};
+use crate::state::{Ghosts, LookupError, State, Transition, live_clock, remove_clock, stored, write_clock};
 
 /// Applies groups of the log to an index.
 ///
@@ -65,6 +65,10 @@ impl<'a, I: Index> Replay<'a, I> {
     /// Applies one group; its effects reach the index with this or a later one, always whole.
     pub(crate) fn group(&mut self, group: &Group) -> Result<(), ReplayError> {
         let mut seen = 0;
+        if group.records().any(|record| record.kind == Some(RecordKind::ReplicaScope)) {
+            // What is live is looked up in the index.
+            self.flush()?;
+        }
         for record in group.records() {
             self.record(record)?;
             seen += 1;
@@ -111,10 +115,25 @@ impl<'a, I: Index> Replay<'a, I> {
             RecordKind::Checkpoint => Ok(()),
             kind => {
                 let fact = LogFact::decode(kind, record.content).ok_or(unreadable)?;
-                self.state.memory.learn(fact.map_err(|_| unreadable)?, &mut self.facts);
+                let fact = fact.map_err(|_| unreadable)?;
+                if let LogFact::ReplicaScope(scope) = &fact
+                    && self.state.memory.is_widened_by(scope)
+                {
+                    self.know_what_is_live()?;
+                }
+                self.state.memory.learn(fact, &mut self.facts);
                 Ok(())
             }
         }
+    }
+
+    /// The clock as a scope that was widened leaves it. No op stands before it in its group.
+    fn know_what_is_live(&mut self) -> Result<(), ReplayError> {
+        remove_clock(&mut self.facts, &self.clock_before);
+        self.clock_before = NodeClock::new();
+        self.state.clock = live_clock(self.index)?;
+        self.gained = self.state.clock.clone().into_dots();
+        Ok(())
     }
 
     fn op(&mut self, op: &Op, version: Version, place: Place) -> Result<(), ReplayError> {

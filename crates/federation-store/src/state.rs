@@ -47,6 +47,26 @@ impl State {
     }
 }
 
+/// What a replica has that knows only of what is live in it. A clock may name ops that are not here: of records that
+/// the node does not keep. Once it keeps them, it must be sent them.
+pub(crate) fn live_clock<I: Index>(index: &I) -> Result<NodeClock, LookupError> {
+    let mut clock = NodeClock::new();
+    each(index, &[keys::LIVE], |key, _| {
+        clock.insert(&keys::read_dot(key)?);
+        Ok(())
+    })?;
+    Ok(clock)
+}
+
+/// Takes the rows of a clock out of the index.
+pub(crate) fn remove_clock(batch: &mut Batch, clock: &NodeClock) {
+    for (origin, seqs) in clock.iter() {
+        for range in seqs.ranges() {
+            batch.remove(keys::clock_range(origin, range.first));
+        }
+    }
+}
+
 /// Hands each entry whose key begins with `prefix` to `visit`, in order.
 pub(crate) fn each<I: Index>(
     index: &I,

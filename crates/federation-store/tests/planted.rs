@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
+use federation_core::attest::Trust;
 use federation_core::decide::{Change, Condition, Mutation};
 use federation_core::dot::Origin;
 use federation_core::id::{AgentId, BootId, Kind, Namespace, NodeId, OpHash, RecordId, RecordKey};
@@ -14,6 +15,7 @@ use federation_core::planted::{Defect, plant};
 use federation_core::port::clock::WallClock;
 use federation_core::port::sealer::Sealer;
 use federation_core::port::store::{OpenIds, Outcome, ReplicaStore as _, Request, SessionQuery};
+use federation_core::scope::Scope;
 use federation_core::time::WallMs;
 use federation_store::disk::Loss;
 use federation_store::{Engine, InlineStore, Options, OrderedIndexes, Setup, SimulatedDisk, Stepping};
@@ -49,6 +51,7 @@ fn open(disk: &SimulatedDisk, boot: u64) -> Store {
     let setup = Setup {
         ids: OpenIds { boot: BootId(boot), store_random: 2, now: WallMs(3), new_mesh: false },
         node: NodeId::new("a").unwrap(),
+        replica_scope: Scope::everything(),
         sealer: Arc::new(Unsigned),
         clock: Arc::new(Fixed),
         options: Options { segment_bytes: 65_536, reserve_bytes: 0, ..Options::default() },
@@ -90,7 +93,7 @@ fn left_after_a_power_cut() -> u64 {
     let disk = SimulatedDisk::new();
     fill(&open(&disk, 1));
     let store = open(&disk.reopened(Loss::All), 2);
-    store.reads().state_hash().unwrap().records
+    store.reads().state_hash(&Scope::everything()).unwrap().records
 }
 
 /// The numbers of the ops that a session to an empty peer sends, of those that it claims.
@@ -105,6 +108,7 @@ fn sent_by_a_session() -> BTreeSet<u64> {
         let query = SessionQuery {
             session: start.session,
             known: NodeClock::new(),
+            trust: Trust::full(),
             after,
             ops_max: 3,
             bytes_max: 1_000_000,

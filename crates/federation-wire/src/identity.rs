@@ -43,6 +43,12 @@ pub struct Enrolment {
     /// In what its completion is trusted for other origins.
     #[serde(default)]
     pub relay: Vec<String>,
+    /// Whom it may speak for: agent ids, or what they begin with (`team-*`); `*` is anyone. Absent: nobody.
+    #[serde(default)]
+    pub authors: Vec<String>,
+    /// The kinds of records that are taken from it; `*` is any. Absent: none.
+    #[serde(default)]
+    pub kinds: Vec<String>,
     /// SHA-256 of its certificate, as 64 hexadecimal digits, where an operator brings a PKI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_fingerprint: Option<String>,
@@ -129,7 +135,13 @@ impl KeyEntry {
 }
 
 impl Enrolment {
-    /// The entry of a node that is trusted in full: `**` in all four scopes, one active key.
+    /// All that says what it is trusted with.
+    pub fn trust_lists(&mut self) -> [&mut Vec<String>; 6] {
+        let Self { replicates, grant, accept, relay, authors, kinds, .. } = self;
+        [replicates, grant, accept, relay, authors, kinds]
+    }
+
+    /// The entry of a node that is trusted in full: `**` in all four scopes, `*` for authors and kinds, one active key.
     pub fn full(id: &str, url: &str, key: &crate::keys::PublicKey) -> Self {
         let all = || vec!["**".to_owned()];
         Self {
@@ -140,6 +152,8 @@ impl Enrolment {
             grant: all(),
             accept: all(),
             relay: all(),
+            authors: vec!["*".to_owned()],
+            kinds: vec!["*".to_owned()],
             tls_fingerprint: None,
             protocol: ProtocolChoice::Auto,
         }

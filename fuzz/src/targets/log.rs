@@ -8,6 +8,7 @@ use federation_core::id::{AgentId, BootId, Kind, Namespace, NodeId, RecordId, Re
 use federation_core::op::Body;
 use federation_core::port::clock::WallClock;
 use federation_core::port::store::{OpenIds, ReplicaStore, Request};
+use federation_core::scope::Scope;
 use federation_core::time::WallMs;
 use federation_store::disk::{Disk, DiskFile};
 use federation_store::{
@@ -43,6 +44,7 @@ fn open(disk: &SimulatedDisk, boot: u64) -> Result<Engine<SimulatedDisk, Ordered
     let setup = Setup {
         ids: OpenIds { boot: BootId(boot), store_random: 7, now: WallMs(1), new_mesh: boot == 1 },
         node: name(NodeId::new("a")),
+        replica_scope: Scope::everything(),
         sealer: Arc::new(GroupSealer::new(Arc::new(NodeKey::from_seed(&[7; 32])))),
         clock: Arc::new(Fixed),
         options: Options { segment_bytes: 16_384, reserve_bytes: 0, ..Options::default() },

@@ -46,7 +46,8 @@ fn lost_ops(books: &Books<'_>, record: &RecordBook<'_>) -> Vec<Violation> {
         return violations;
     }
     let by_node = books.history.finals.live.get(record.key).map_or(&[][..], Vec::as_slice);
-    for node in 0..books.history.nodes {
+    let finals = &books.history.finals;
+    for node in (0..books.history.nodes).filter(|node| finals.is_kept_by(record.key, *node)) {
         let Some(live) = by_node.get(node) else {
             let seen = "nobody looked what it holds of a record that must be there".to_owned();
             violations.push(record.violation(Guarantee::G1, Some(node), seen));

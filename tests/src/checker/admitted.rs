@@ -3,14 +3,19 @@
 use federation_wire::api::DotText;
 
 use super::books::{Books, RecordBook};
-use super::{Guarantee, Violation};
+use super::{Guarantee, Violation, listed};
 use crate::history::{Answer, IntrusionAnswer};
 
 /// Checks what was answered to those who may not, and where every version that a node holds or shows came from.
 pub fn check(books: &Books<'_>) -> Vec<Violation> {
     let mut violations = intrusions(books);
     for record in books.records() {
-        for (node, live) in books.history.finals.live.get(record.key).into_iter().flatten().enumerate() {
+        let finals = &books.history.finals;
+        for (node, live) in finals.live.get(record.key).into_iter().flatten().enumerate() {
+            if !live.is_empty() && !finals.may_be_held_by(record.key, node) {
+                let seen = format!("it has {} and does not keep the record", listed(live));
+                violations.push(record.violation(Guarantee::G8, Some(node), seen));
+            }
             let strangers = live.iter().filter_map(|dot| strange(books, record, dot));
             violations.extend(strangers.map(|seen| record.violation(Guarantee::G8, Some(node), seen)));
         }
@@ -51,7 +56,7 @@ fn strange(books: &Books<'_>, record: &RecordBook<'_>, dot: &DotText) -> Option<
 mod tests {
     use super::*;
     use crate::checker::sample::*;
-    use crate::history::{Intrusion, Seen};
+    use crate::history::{Intrusion, Keepers, Seen};
 
     fn tried(answer: IntrusionAnswer) -> Vec<Option<usize>> {
         let mut scene = Scene::new();
@@ -75,6 +80,18 @@ mod tests {
     fn what_nobody_made_is_not_held() {
         let scene = Scene::new().put(1, "a", &[]).live([&[1], &[1], &[1, 2]]);
         assert_eq!(scene.found_by(check), [Some(2)]);
+    }
+
+    #[test]
+    fn a_record_is_held_by_those_who_keep_it_or_have_kept_it() {
+        let held = |on_disk: &[usize]| {
+            let mut scene = Scene::new().put(1, "a", &[]).live_at_all(&[1]);
+            let on_disk = on_disk.iter().copied().collect();
+            scene.0.finals.keepers.insert("k".to_owned(), Keepers { now: [0].into(), on_disk });
+            scene.found_by(check)
+        };
+        assert_eq!(held(&[0, 1, 2]), []);
+        assert_eq!(held(&[0, 2]), [Some(1)]);
     }
 
     #[test]

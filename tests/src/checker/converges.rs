@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::books::Books;
 use super::{Guarantee, Violation};
+use crate::history::FinalStates;
 
 /// What every healed mesh may take, whatever its backlog.
 const SETTLE_MS: u64 = 5_000;
@@ -49,8 +50,8 @@ pub fn check(books: &Books<'_>) -> Vec<Violation> {
     // Where the hashes differ so do the records: that is one fault, told once.
     if settlings.last().is_none_or(|last| last.equal_after_ms.is_some()) {
         let (finals, nodes) = (&books.history.finals, books.history.nodes);
-        violations.extend(differing(&finals.records, nodes, "show"));
-        violations.extend(differing(&finals.live, nodes, "hold"));
+        violations.extend(differing(finals, &finals.records, nodes, "show"));
+        violations.extend(differing(finals, &finals.live, nodes, "hold"));
     }
     violations
 }
@@ -66,6 +67,7 @@ fn late(settling: &Settling) -> Option<String> {
 
 /// Records that are not seen at every node, or not the same.
 fn differing<T: PartialEq + Debug>(
+    finals: &FinalStates,
     by_key: &BTreeMap<String, Vec<T>>,
     nodes: usize,
     verb: &str,
@@ -75,7 +77,11 @@ fn differing<T: PartialEq + Debug>(
         if states.len() != nodes {
             let seen = format!("{} of {nodes} nodes {verb} something", states.len());
             violations.push(violation(Some(key), seen));
-        } else if states.first().is_some_and(|first| states.iter().any(|other| other != first)) {
+            continue;
+        }
+        let kept = states.iter().enumerate().filter(|(node, _)| finals.is_kept_by(key, *node));
+        let mut kept = kept.map(|(_, state)| state);
+        if kept.next().is_some_and(|first| kept.any(|other| other != first)) {
             let seen = format!("the hashes are equal and the nodes {verb} {states:?}");
             violations.push(violation(Some(key), seen));
         }

@@ -21,7 +21,9 @@ pub fn check(books: &Books<'_>) -> Vec<Violation> {
 /// Live versions that were replaced: by an op that must be there, or by one that is at the same node.
 fn zombies(books: &Books<'_>, record: &RecordBook<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
-    for (node, live) in books.history.finals.live.get(record.key).into_iter().flatten().enumerate() {
+    let finals = &books.history.finals;
+    let by_node = finals.live.get(record.key).into_iter().flatten().enumerate();
+    for (node, live) in by_node.filter(|(node, _)| finals.is_kept_by(record.key, *node)) {
         let numbers: Vec<_> = live.iter().filter_map(|dot| record.number(dot)).collect();
         for number in &numbers {
             let replaces = |(at, op): &(usize, &BookedOp<'_>)| {

@@ -41,7 +41,9 @@ fn unseen(record: &RecordBook<'_>) -> Vec<Violation> {
 /// Ops that some disk kept, and that a node has neither live nor under one whose writer had seen them.
 fn vanished(books: &Books<'_>, record: &RecordBook<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
-    for (node, live) in books.history.finals.live.get(record.key).into_iter().flatten().enumerate() {
+    let finals = &books.history.finals;
+    let by_node = finals.live.get(record.key).into_iter().flatten().enumerate();
+    for (node, live) in by_node.filter(|(node, _)| finals.is_kept_by(record.key, *node)) {
         let there = record.there(live, Past::Known);
         let owed = record.ops.iter().enumerate().filter(|(_, op)| op.is_owed());
         for (_, op) in owed.filter(|(number, _)| !there.has(*number)) {

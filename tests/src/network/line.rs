@@ -127,6 +127,7 @@ impl Line {
         network.travel(from, to).await;
         network.pass(from, to).await;
         network.read_by(from, to).await;
+        network.show(&frame);
         let taken = Taken::default();
         network.capture(CapturedFrame::new(route, from.clone(), to.clone(), frame.clone(), taken.clone()));
         if let Some(after) = network.draw_duplicate() {
@@ -349,6 +350,9 @@ impl FrameSource for Travelling {
                 let frame = frames.next().await;
                 line.network.awake(&line.to).await;
                 line.network.pass(&line.to, &line.from).await;
+                if let Some(Ok(frame)) = &frame {
+                    line.network.show(frame);
+                }
                 if !*is_forged {
                     return frame;
                 }

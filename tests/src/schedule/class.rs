@@ -56,13 +56,15 @@ pub enum FaultClass {
     DiskFails,
     /// [`Fault::SlowDisk`].
     SlowDisk,
+    /// [`Fault::ScopeChanged`].
+    ScopeChanged,
     /// [`Fault::ForgedPeer`].
     ForgedPeer,
 }
 
 impl FaultClass {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Partition,
         Self::PartitionOneWay,
         Self::PartitionMinority,
@@ -85,6 +87,7 @@ impl FaultClass {
         Self::DiskFull,
         Self::DiskFails,
         Self::SlowDisk,
+        Self::ScopeChanged,
         Self::ForgedPeer,
     ];
 
@@ -113,6 +116,7 @@ impl FaultClass {
             Self::DiskFull => "disk_full",
             Self::DiskFails => "disk_fails",
             Self::SlowDisk => "slow_disk",
+            Self::ScopeChanged => "scope_changed",
             Self::ForgedPeer => "forged_peer",
         }
     }

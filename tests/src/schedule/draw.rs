@@ -9,7 +9,7 @@ use rand::distr::uniform::{SampleRange, SampleUniform};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::{Fault, FaultClass, Schedule, Step, Wanted, Write};
+use super::{Fault, FaultClass, NAMESPACES, Schedule, Scopes, Step, Wanted, Write};
 
 /// What a schedule is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Drawing {
 const RECORDS: u64 = 24;
 /// Tokens that clients hold at most.
 const TOKENS: usize = 32;
+/// Of all seeds so many have nodes that keep and grant different things.
+const WITH_SCOPES: f64 = 0.3;
 /// Furthest that a wall clock is set wrong, either way.
 const OFFSET_MAX_MS: i64 = 600_000;
 /// And usually.
@@ -53,10 +55,14 @@ pub fn draw(drawing: &Drawing) -> Schedule {
     if classes.is_empty() {
         classes.extend(drawing.classes.first());
     }
+    let scopes = random.random_bool(WITH_SCOPES).then(|| Scopes::draw(&mut random, nodes));
+    // The smallest quorum is of two nodes.
+    let disks_to_lose = scopes.is_some().then_some(1);
     let mut hand = Hand {
         random,
         nodes,
         classes,
+        scopes: scopes.clone(),
         tokens: Vec::new(),
         next_token: 0,
         images: Vec::new(),
@@ -65,13 +71,16 @@ pub fn draw(drawing: &Drawing) -> Schedule {
     for _ in 0..drawing.calls {
         hand.turn();
     }
-    Schedule { seed: drawing.seed, nodes, catchup_interval_ms, disks_to_lose: None, steps: hand.steps }
+    let (seed, steps) = (drawing.seed, hand.steps);
+    Schedule { seed, nodes, catchup_interval_ms, disks_to_lose, scopes, steps }
 }
 
 struct Hand {
     random: StdRng,
     nodes: usize,
     classes: Vec<FaultClass>,
+    /// What the nodes keep, if every change so far has taken effect.
+    scopes: Option<Scopes>,
     tokens: Vec<(u32, String)>,
     next_token: u32,
     /// Nodes of whose disks an image was kept.
@@ -100,7 +109,8 @@ impl Hand {
     }
 
     fn read(&mut self) {
-        let (node, key) = (self.node(), self.key());
+        let node = self.node();
+        let key = self.key(node);
         let keep = (self.draw(0..3) == 0).then(|| self.new_token(&key));
         self.steps.push(Step::Read { node, key, keep });
     }
@@ -124,7 +134,7 @@ impl Hand {
     fn write_at(&mut self, node: usize) -> Write {
         let mut write = Write {
             node,
-            key: self.key(),
+            key: self.key(node),
             what: if self.draw(0..5) == 0 { Wanted::Delete } else { Wanted::Put },
             token: None,
             keep: None,
@@ -134,7 +144,7 @@ impl Hand {
         match self.draw(0..10) {
             0 => {
                 let number: u64 = self.draw(0..500);
-                (write.key, write.what) = (format!("new{number}"), Wanted::Create);
+                (write.key, write.what) = (self.name_at(node, &format!("new{number}")), Wanted::Create);
             }
             1..4 if !self.tokens.is_empty() => {
                 let at = self.draw(0..self.tokens.len());
@@ -218,6 +228,7 @@ impl Hand {
                 let offset_ms = self.offset_ms();
                 self.fault(Fault::ClockSkew { node, offset_ms });
             }
+            FaultClass::ScopeChanged => self.scope_change(node),
             FaultClass::ForgedPeer => {
                 let draw = self.random.random();
                 self.fault(Fault::ForgedPeer { node, draw });
@@ -230,6 +241,17 @@ impl Hand {
             | FaultClass::DiskFull
             | FaultClass::DiskFails => self.machine_fault(class, node),
         }
+    }
+
+    /// A node takes one namespace more, or one less.
+    fn scope_change(&mut self, node: usize) {
+        let namespace = NAMESPACES[self.draw(0..NAMESPACES.len())].to_owned();
+        let Some(keeps) = self.scopes.as_mut().and_then(|scopes| scopes.keeps.get_mut(node)) else { return };
+        if !keeps.remove(&namespace) {
+            keeps.insert(namespace);
+        }
+        let keeps = keeps.clone();
+        self.fault(Fault::ScopeChanged { node, keeps });
     }
 
     fn machine_fault(&mut self, class: FaultClass, node: usize) {
@@ -330,8 +352,22 @@ impl Hand {
         (node + self.draw(1..self.nodes)) % self.nodes
     }
 
-    fn key(&mut self) -> String {
-        format!("r{}", self.draw(0..RECORDS))
+    fn key(&mut self, node: usize) -> String {
+        let number: u64 = self.draw(0..RECORDS);
+        self.name_at(node, &format!("r{number}"))
+    }
+
+    /// A record of this name in a namespace that the node keeps, mostly.
+    fn name_at(&mut self, node: usize, name: &str) -> String {
+        let Some(keeps) = self.scopes.as_ref().and_then(|scopes| scopes.keeps.get(node)) else {
+            return name.to_owned();
+        };
+        let mut among: Vec<String> = keeps.iter().cloned().collect();
+        if among.is_empty() || self.draw(0..10) == 0 {
+            among = NAMESPACES.map(str::to_owned).to_vec();
+        }
+        let at = self.draw(0..among.len());
+        format!("{}.{name}", among[at])
     }
 }
 

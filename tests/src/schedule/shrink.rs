@@ -39,7 +39,7 @@ mod tests {
 
     fn passes(ms: &[u64]) -> Schedule {
         let steps = ms.iter().map(|ms| Step::Pass { ms: *ms }).collect();
-        Schedule { seed: 1, nodes: 3, catchup_interval_ms: None, disks_to_lose: None, steps }
+        Schedule { seed: 1, nodes: 3, catchup_interval_ms: None, disks_to_lose: None, scopes: None, steps }
     }
 
     #[test]

@@ -26,6 +26,13 @@ pub struct Held {
     live: BTreeMap<RecordKey, BTreeSet<Dot>>,
 }
 
+impl Held {
+    /// Whether an op was durable on it.
+    pub fn has(&self, dot: &Dot) -> bool {
+        self.dots.contains(dot)
+    }
+}
+
 /// All ops of a run. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Books {

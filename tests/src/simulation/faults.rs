@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::SimulatedWall;
 use super::attacker::{Attacker, Strike};
+use super::books::Held;
 use super::mesh::Mesh;
 use super::world::{ComingBack, World};
 use crate::history::IntrusionAnswer;
@@ -39,6 +40,7 @@ impl World {
             | Fault::RestartRolling { .. }
             | Fault::ReplaceDisk { .. }
             | Fault::KeepImage { .. }
+            | Fault::ScopeChanged { .. }
             | Fault::RollBackDisk { .. } => self.machine_fault(fault).await,
             Fault::ClockSkew { .. }
             | Fault::Pause { .. }
@@ -134,12 +136,24 @@ impl World {
                 }
                 true
             }
+            Fault::ScopeChanged { node, keeps } => {
+                // What it keeps no more is on one disk less.
+                let may = self.is_node(*node) && self.may_lose_disk(*node);
+                let changes = may && self.mesh.scopes.change(*node, keeps);
+                if changes {
+                    self.mesh.stop(*node).await;
+                    self.mesh.start(*node);
+                    self.lost_disks.insert(*node);
+                }
+                changes
+            }
             Fault::ReplaceDisk { node } => {
                 let may = self.is_node(*node) && self.may_lose_disk(*node);
                 if may {
                     self.mesh.crash(*node).await;
+                    let had = self.mesh.books.held(*node);
                     self.mesh.wipe(*node);
-                    self.loses_disk(*node);
+                    self.loses_disk(*node, &had);
                 }
                 may
             }
@@ -147,8 +161,9 @@ impl World {
                 let may = self.is_node(*node) && self.mesh.has_image(*node) && self.may_lose_disk(*node);
                 if may {
                     self.mesh.crash(*node).await;
+                    let had = self.mesh.books.held(*node);
                     self.mesh.roll_back(*node);
-                    self.loses_disk(*node);
+                    self.loses_disk(*node, &had);
                     self.rolled_back.insert(*node);
                 }
                 may
@@ -222,10 +237,15 @@ impl World {
         self.mesh.quicken_disks();
     }
 
-    fn loses_disk(&mut self, node: usize) {
+    /// `had` is what was on its disk.
+    fn loses_disk(&mut self, node: usize, had: &Held) {
         self.lost_disks.insert(node);
         // What is promised while another is coming back is not yet where this one will look.
-        let promised = if self.lost_disks.len() > 1 { Vec::new() } else { self.mesh.books.promises() };
+        let mut promised = if self.lost_disks.len() > 1 { Vec::new() } else { self.mesh.books.promises() };
+        if self.mesh.scopes.are_there() {
+            // Of what it had not acknowledged it may not know where it is.
+            promised.retain(|(dot, _)| had.has(dot));
+        }
         self.coming_back.insert(node, ComingBack { promised, is_catching_up: false });
     }
 

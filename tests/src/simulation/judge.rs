@@ -1,19 +1,20 @@
 //! The end of a run, or of a part of it: everything heals, all must be equal in time, and nothing may be missing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use federation_core::decide::{Condition, Mutation};
 use federation_core::dot::Dot;
-use federation_core::id::AgentId;
+use federation_core::id::{AgentId, Namespace};
 use federation_core::limits::CLOCK_DRIFT_MAX;
 use federation_core::op::Body;
 use federation_core::port::store::StateHash;
 use federation_core::quorum::ack_tracker::Reason;
 use federation_core::quorum::policy::WriteLevel;
 use federation_core::record::Record;
+use federation_core::scope::Scope;
 use federation_net::error::WriteError;
 use federation_net::node::Node;
 use federation_net::status::Readiness;
@@ -22,9 +23,10 @@ use tokio::time::Instant;
 use super::Finding;
 use super::books::{Books, text};
 use super::mesh::Mesh;
+use super::scopes::MeshScopes;
 use super::world::World;
 use crate::checker::{self, Guarantee, Settling};
-use crate::history::{FinalStates, Incident, Intrusion, IntrusionAnswer, Seen};
+use crate::history::{FinalStates, Incident, Intrusion, IntrusionAnswer, Keepers, Seen};
 
 /// Starts of a node whose disk fails, after which it is given up.
 const STARTS_MAX: usize = 10;
@@ -46,6 +48,10 @@ impl World {
         }
         self.mend_disks();
         self.start_all();
+        for i in self.mesh.outdated() {
+            self.mesh.stop(i).await;
+            self.mesh.start(i);
+        }
         self.settle_by_relay().await;
         let settling = self.settle().await;
         self.mesh.trace.say(|| format!("{settling:?}"));
@@ -57,6 +63,13 @@ impl World {
         }
         self.history.settlings.push(settling);
         self.take_stock();
+        for leak in self.mesh.scopes.take_leaks() {
+            self.history.intrusions.push(Intrusion {
+                kind: "an op out of scope".to_owned(),
+                node: leak.to,
+                answer: IntrusionAnswer::Accepted { what: leak.what },
+            });
+        }
         let taken_twice = self.mesh.network.counts().taken_twice;
         if taken_twice > 0 {
             self.history.intrusions.push(Intrusion {
@@ -87,7 +100,7 @@ impl World {
     async fn settle_by_relay(&mut self) {
         let nodes = self.mesh.len();
         let turn = usize::try_from(self.seed % 1_024).unwrap_or(0) + self.history.settlings.len();
-        if nodes < 3 || !self.lost_disks.is_empty() || turn % 2 == 1 {
+        if nodes < 3 || self.mesh.scopes.are_there() || !self.lost_disks.is_empty() || turn % 2 == 1 {
             return;
         }
         let (a, b) = (self.mesh.id(turn % nodes), self.mesh.id((turn + 1) % nodes));
@@ -126,7 +139,11 @@ impl World {
     }
 
     fn probe(&self, i: usize) -> Mutation {
-        let text = format!("probe{i}");
+        let mut text = format!("probe{i}");
+        let kept = self.mesh.scopes.namespaces().into_iter().find(|name| self.mesh.scopes.keeps(i, name));
+        if let Some(namespace) = kept.filter(|_| self.mesh.scopes.are_there()) {
+            text = format!("{namespace}.{text}");
+        }
         let key = super::key(&text);
         self.mesh.books.expect(&key);
         Mutation {
@@ -146,7 +163,8 @@ impl World {
         self.furthest_ahead_ms = 0;
         let mut settling = Settling {
             backlog_ops: self.writes_since_heal,
-            allowance_ms: ahead_ms,
+            // What is not granted to who keeps it comes by a third node.
+            allowance_ms: ahead_ms + if self.mesh.scopes.hold_back() { RELAYED_WITHIN_MS } else { 0 },
             equal_after_ms: None,
             hashes: Vec::new(),
         };
@@ -155,14 +173,13 @@ impl World {
             // A disk that was to fail may do so only now.
             self.restart_poisoned().await;
             let states = states(&self.mesh).await;
-            let first = states.first().copied().flatten();
-            let is_equal = first.is_some() && states.iter().all(|state| *state == first);
+            let is_equal = are_equal(&states);
             let waited = healed.elapsed();
             if is_equal && all_serve(&self.mesh) {
                 settling.equal_after_ms = Some(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
             }
             if settling.equal_after_ms.is_some() || waited > limit {
-                let hash = |state: &Option<StateHash>| state.as_ref().map(|hash| format!("{hash:?}"));
+                let hash = |state: &Option<Shared>| state.as_ref().map(|hashes| format!("{hashes:?}"));
                 settling.hashes = states.iter().map(hash).collect();
                 return settling;
             }
@@ -209,6 +226,12 @@ impl World {
                     }
                 }
             }
+            let nodes_that = |may: fn(&MeshScopes, usize, &Namespace) -> bool| {
+                (0..self.mesh.len()).filter(|i| may(&self.mesh.scopes, *i, &key.namespace)).collect()
+            };
+            let keepers =
+                Keepers { now: nodes_that(MeshScopes::keeps), on_disk: nodes_that(MeshScopes::may_hold) };
+            finals.keepers.insert(key.id.as_str().to_owned(), keepers);
             finals.records.insert(key.id.as_str().to_owned(), shown_by);
             finals.live.insert(key.id.as_str().to_owned(), live_at);
         }
@@ -240,8 +263,10 @@ fn claims_nothing_it_lacks(mesh: &Mesh) -> Vec<Finding> {
     let mut findings = Vec::new();
     for i in mesh.running() {
         let Some(store) = mesh.store(i) else { continue };
-        let clock = store.reads().snapshot().clock.clone();
-        for (dot, key) in dots.iter().filter(|(dot, _)| clock.contains(dot)) {
+        let snapshot = store.reads().snapshot();
+        let (clock, scope) = (&snapshot.clock, &snapshot.facts.replica_scope);
+        let claimed = dots.iter().filter(|(dot, key)| clock.contains(dot) && scope.contains(&key.namespace));
+        for (dot, key) in claimed {
             let Ok(read) = store.reads().record(key) else { continue };
             if !holds(&read.record, dot) {
                 let seen = format!("n{i} claims {dot} of {key}, and has {:?}", read.record);
@@ -273,9 +298,10 @@ async fn incidents(mesh: &Mesh, lost_disks: &BTreeSet<usize>) -> Vec<Incident> {
             out.push(Incident { node: Some(i), what: format!("the task {task:?} panicked") });
         }
         // Not of those nodes alone: who was away while another came back from a lost disk is unknown to it.
-        let is_expected = |what: &str| {
-            !lost_disks.is_empty()
-                && matches!(what, "peer_must_rebootstrap" | "must_rebootstrap" | "new_mesh_void")
+        let is_expected = |what: &str| match what {
+            "peer_must_rebootstrap" | "must_rebootstrap" | "new_mesh_void" => !lost_disks.is_empty(),
+            "scope_mismatch" => mesh.scopes.changes() > 0,
+            _ => false,
         };
         for what in node.metrics().alarms.into_keys().filter(|what| !is_expected(what)) {
             out.push(Incident { node: Some(i), what: format!("alarm {what}") });
@@ -284,16 +310,36 @@ async fn incidents(mesh: &Mesh, lost_disks: &BTreeSet<usize>) -> Vec<Incident> {
     out
 }
 
-async fn states(mesh: &Mesh) -> Vec<Option<StateHash>> {
+/// What a node holds of each namespace that it keeps.
+type Shared = BTreeMap<Namespace, StateHash>;
+
+async fn states(mesh: &Mesh) -> Vec<Option<Shared>> {
     let mut out = Vec::new();
     for i in 0..mesh.len() {
-        let hash = match mesh.node(i) {
-            Some(node) => node.state_hash().await.ok(),
-            None => None,
-        };
-        out.push(hash);
+        out.push(shared(mesh, i).await);
     }
     out
+}
+
+async fn shared(mesh: &Mesh, i: usize) -> Option<Shared> {
+    let node = mesh.node(i)?;
+    let mut shared = Shared::new();
+    for namespace in mesh.scopes.namespaces().into_iter().filter(|namespace| mesh.scopes.keeps(i, namespace))
+    {
+        let scope = Scope::parse([namespace.as_str()]).expect("a valid glob");
+        shared.insert(namespace, node.state_hash(&scope).await.ok()?);
+    }
+    Some(shared)
+}
+
+/// Whether all who keep a namespace hold the same of it.
+fn are_equal(states: &[Option<Shared>]) -> bool {
+    let mut all = Shared::new();
+    states.iter().all(|state| {
+        state.as_ref().is_some_and(|state| {
+            state.iter().all(|(namespace, hash)| all.entry(namespace.clone()).or_insert(*hash) == hash)
+        })
+    })
 }
 
 fn all_serve(mesh: &Mesh) -> bool {

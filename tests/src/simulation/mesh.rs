@@ -35,6 +35,7 @@ use super::committer::Committer;
 use super::coverage::Coverage;
 use super::disks::Disks;
 use super::observed::Observed;
+use super::scopes::MeshScopes;
 use super::trace::{Trace, Tracing};
 use crate::network::Network;
 
@@ -60,6 +61,8 @@ pub struct Mesh {
     pub disks: Disks,
     /// Stores that did not open although their disks do what they should.
     pub unopened: Vec<String>,
+    /// What the nodes keep and grant.
+    pub scopes: MeshScopes,
     nodes: Vec<Member>,
     random: StdRng,
     catchup_interval: Option<Duration>,
@@ -81,6 +84,10 @@ struct Member {
 
 struct Running {
     node: Node,
+    /// What it has enrolled.
+    enrolled: Vec<Enrolment>,
+    /// How often scopes had changed when it started.
+    scope_changes: u64,
     store: Store,
     stop: CancellationToken,
     stepper: TaskTracker,
@@ -103,6 +110,17 @@ impl Mesh {
 
     /// A new mesh that tells what happens.
     pub fn traced(n: usize, seed: u64, catchup_interval: Option<Duration>, trace: Trace) -> Self {
+        Self::scoped(n, seed, catchup_interval, trace, MeshScopes::default())
+    }
+
+    /// A new mesh that tells what happens, whose nodes keep and grant this.
+    pub fn scoped(
+        n: usize,
+        seed: u64,
+        catchup_interval: Option<Duration>,
+        trace: Trace,
+        scopes: MeshScopes,
+    ) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let started = Instant::now();
         let nodes = (0..n)
@@ -121,8 +139,11 @@ impl Mesh {
                     losses: 0,
                 }
             })
-            .collect();
+            .collect::<Vec<_>>();
         let network = Network::new(random.next_u64(), Duration::from_millis(3));
+        let keys: Vec<_> = nodes.iter().map(|node| (node.id.clone(), node.key.public().clone())).collect();
+        let watched = scopes.clone();
+        network.watch(move |frame| watched.watch(&keys, frame));
         let mut mesh = Self {
             network,
             books: Books::default(),
@@ -130,6 +151,7 @@ impl Mesh {
             coverage: Coverage::default(),
             disks: Disks::default(),
             unopened: Vec::new(),
+            scopes,
             nodes,
             random,
             catchup_interval,
@@ -195,9 +217,12 @@ impl Mesh {
             .filter(|other| *other != i)
             .map(|other| {
                 let member = self.member(other);
-                Enrolment::full(member.id.as_str(), &url(other), member.key.public())
+                let mut enrolment = Enrolment::full(member.id.as_str(), &url(other), member.key.public());
+                self.scopes.enrol(i, other, &mut enrolment);
+                enrolment
             })
             .collect();
+        let scope_changes = self.scopes.changes();
         let directory = Directory::new(&enrolments).expect("valid enrolments");
         let peers = (0..self.nodes.len())
             .filter(|other| *other != i)
@@ -257,7 +282,7 @@ impl Mesh {
         };
         let node = Node::start(config, ports).expect("a valid config");
         network.attach(&member.id, Arc::new(node.clone()));
-        member.running = Some(Running { node, store, stop, stepper });
+        member.running = Some(Running { node, enrolled: enrolments, scope_changes, store, stop, stepper });
         self.look_at_store(i);
     }
 
@@ -271,6 +296,18 @@ impl Mesh {
             let ops: Vec<_> = ops.into_iter().map(|read| read.op).collect();
             self.books.found(i, &member.id, &key, &read.record, &ops);
         }
+    }
+
+    /// How many nodes count for a record, as a running node has them enrolled.
+    pub fn replicas(&self, i: usize, key: &RecordKey) -> Option<usize> {
+        let running = self.member(i).running.as_ref()?;
+        Some(MeshScopes::replicas(&running.enrolled, &key.namespace))
+    }
+
+    /// The nodes that run on enrolments of before a scope changed.
+    pub fn outdated(&self) -> Vec<usize> {
+        let is_outdated = |running: &Running| running.scope_changes < self.scopes.changes();
+        (0..self.nodes.len()).filter(|i| self.member(*i).running.as_ref().is_some_and(is_outdated)).collect()
     }
 
     /// How many disks of a node were lost so far.
@@ -352,6 +389,8 @@ impl Mesh {
         let coverage = &mut self.coverage;
         coverage.add("ops that came by relay", counters.relayed_ops);
         coverage.add("completions withheld", counters.completions_withheld);
+        coverage.add("completions limited by scope", counters.completions_limited);
+        coverage.add("ops out of scope refused", of(&counters.admitted, "namespace_out_of_scope"));
         coverage.add("ops superseded on arrival", of(&counters.admitted, "superseded"));
         coverage.add("ops ahead of the clock refused", of(&counters.admitted, "clock_ahead"));
         for slug in ["push_complete", "pull_complete"] {
@@ -378,6 +417,7 @@ impl Mesh {
         member.indexes = OrderedIndexes::new();
         member.losses += 1;
         self.books.replace(i, Held::default());
+        self.scopes.forget_earlier(i);
         self.disks.lose();
         self.disks.set(i, &self.member(i).disk);
     }
@@ -431,6 +471,7 @@ impl Mesh {
         Setup {
             ids: OpenIds { boot, store_random, now: wall.now(), new_mesh },
             node: member.id.clone(),
+            replica_scope: self.scopes.replica_scope(i),
             sealer: Arc::new(GroupSealer::new(Arc::clone(&member.key))),
             clock: wall,
             options: Options { segment_bytes: SEGMENT_BYTES, reserve_bytes: 0, ..Options::default() },

@@ -11,6 +11,7 @@ use federation_core::port::store::{
     SessionQuery, Snapshot, StateHash, StoreError,
 };
 use federation_core::record::Version;
+use federation_core::scope::Scope;
 use federation_core::time::WallMs;
 use tokio::sync::Notify;
 
@@ -100,8 +101,8 @@ impl ReplicaStore for Observed {
         self.store.session_page(query, done);
     }
 
-    fn state_hash(&self, done: Done<Result<StateHash, StoreError>>) {
-        self.store.state_hash(done);
+    fn state_hash(&self, scope: Scope, done: Done<Result<StateHash, StoreError>>) {
+        self.store.state_hash(scope, done);
     }
 }
 

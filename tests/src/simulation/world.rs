@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::books::text;
 use super::coverage::Coverage;
 use super::mesh::Mesh;
+use super::scopes::MeshScopes;
 use super::trace::{Trace, Tracing};
 use super::{Finding, judge, key, simulate};
 use crate::checker::Guarantee;
@@ -121,6 +122,8 @@ struct Token {
 /// A write under way.
 struct Open {
     call: Call,
+    /// How many nodes must hold it.
+    needed: usize,
     /// The boot of its node when it began.
     boot: BootId,
     begun: Instant,
@@ -141,7 +144,8 @@ impl World {
     fn new(schedule: &Schedule, options: &Options) -> Self {
         let interval = schedule.catchup_interval_ms.map(Duration::from_millis);
         let trace = Trace::new(options.tracing);
-        let mesh = Mesh::traced(schedule.nodes, schedule.seed ^ 0x5eed, interval, trace);
+        let scopes = MeshScopes::new(schedule.scopes.clone());
+        let mesh = Mesh::scoped(schedule.nodes, schedule.seed ^ 0x5eed, interval, trace, scopes);
         let attacks = super::faults::Attacks::new(&mesh, schedule.seed);
         Self {
             mesh,
@@ -217,7 +221,10 @@ impl World {
                     coming.is_catching_up = false;
                     self.mesh.coverage.reach("nodes looked at as they serve again");
                     let Some(store) = self.mesh.store(*i) else { continue };
-                    for (dot, key) in &coming.promised {
+                    let scopes = &self.mesh.scopes;
+                    for (dot, key) in
+                        coming.promised.iter().filter(|(_, key)| scopes.keeps(*i, &key.namespace))
+                    {
                         let Ok(read) = store.reads().record(key) else { continue };
                         if !judge::holds(&read.record, dot) {
                             self.mesh.books.incident(format!("n{i} serves again and lacks {dot} of {key}"));
@@ -241,6 +248,8 @@ impl World {
             Wanted::Create => Request::Create { content: content.clone() },
             Wanted::Delete => Request::Delete,
         };
+        let replicas = self.mesh.replicas(write.node, &key).unwrap_or(0);
+        let needed = write.level.unwrap_or(0).max(replicas / 2 + 1);
         let call = Call { level: write.level, ..self.call(number, write.node, &write.key, request) };
         let Some(node) = self.mesh.node(write.node).cloned() else {
             self.record(Call { answer: Answer::Unreached, ..call });
@@ -265,7 +274,7 @@ impl World {
             token: token.map(|token| token.clock.clone()),
         };
         let boot = node.status().boot;
-        self.open.insert(number, Open { call, boot, begun: Instant::now() });
+        self.open.insert(number, Open { call, needed, boot, begun: Instant::now() });
         self.writes_since_heal += 1;
         let level = write.level.map(WriteLevel::Count);
         let patience = write.patience_ms.map_or(Duration::from_mins(1), Duration::from_millis);
@@ -297,7 +306,7 @@ impl World {
             self.answered(done.expect("a write does not panic"));
         }
         self.calls.shutdown().await;
-        for (_, Open { call, boot, begun }) in std::mem::take(&mut self.open) {
+        for (_, Open { call, boot, begun, .. }) in std::mem::take(&mut self.open) {
             self.mesh.coverage.reach("writes without an answer");
             let end_us = self.now_us();
             let still_runs = self.mesh.node(call.node).is_some_and(|node| node.status().boot == boot);
@@ -311,9 +320,9 @@ impl World {
     }
 
     fn answered(&mut self, answered: Answered) {
-        let Some(Open { call, begun, .. }) = self.open.remove(&answered.call) else { return };
-        let asked = call.level.unwrap_or(0).max(self.mesh.len() / 2 + 1);
+        let Some(Open { call, needed: asked, begun, .. }) = self.open.remove(&answered.call) else { return };
         let took = answered.at.duration_since(begun);
+        let nodes = self.mesh.len();
         let coverage = &mut self.mesh.coverage;
         let answer = match answered.result {
             None => {
@@ -346,6 +355,8 @@ impl World {
                     self.tokens.insert(slot, Token { key: op.key.clone(), clock, seen });
                 }
                 coverage.reach("writes acknowledged");
+                let is_of_fewer = receipt.peers.len() + 1 < nodes;
+                coverage.add("writes with fewer replicas than nodes", u64::from(is_of_fewer));
                 coverage.add("deletes acknowledged", u64::from(call.request == Request::Delete));
                 if let Some(disks) = answered.disks {
                     coverage.reach("acknowledged writes looked up on all disks");
@@ -369,6 +380,10 @@ impl World {
                 let is_full = matches!(error, WriteError::Store(StoreError::DiskFull))
                     || matches!(error, WriteError::NotServing(Readiness::Store(Health::DiskFull)));
                 coverage.add("writes refused by a full disk", u64::from(is_full));
+                let is_outside = matches!(error, WriteError::OutOfScope);
+                coverage.add("writes out of scope refused", u64::from(is_outside));
+                let has_few = matches!(error, WriteError::InsufficientPeers { .. });
+                coverage.add("writes refused for want of replicas", u64::from(has_few));
                 let (status, slug) = refusal(&error);
                 Answer::Refused { status, slug: slug.to_owned() }
             }
@@ -391,7 +406,12 @@ impl World {
             self.record(Call { answer: Answer::Unreached, ..call });
             return;
         };
+        let is_kept = self.mesh.scopes.keeps(node, &key.namespace);
         let answer = match asked.read(key.clone()).await {
+            // What it has of earlier is none of its reader's business.
+            Ok(read) if !is_kept && read.record.is_empty() => {
+                Answer::Refused { status: 404, slug: "not_found".to_owned() }
+            }
             Ok(read) => {
                 self.mesh.coverage.reach("reads");
                 if let Some(slot) = keep {
@@ -468,6 +488,7 @@ fn refusal(error: &WriteError) -> (u16, &'static str) {
         WriteError::NotServing(readiness) => (503, readiness.slug()),
         WriteError::Store(_) => (503, "store"),
         WriteError::Busy { .. } => (429, "busy"),
+        WriteError::OutOfScope => (422, "namespace_out_of_scope"),
         WriteError::InsufficientPeers { .. } => (503, "insufficient_peers"),
         WriteError::QuorumNotMet(_) => (503, "quorum_not_met"),
     }

@@ -9,6 +9,7 @@ use federation_core::id::{BootId, NodeId};
 use federation_core::port::clock::WallClock as _;
 use federation_core::port::store::{OpenIds, ReplicaStore};
 use federation_core::quorum::policy::WriteLevel;
+use federation_core::scope::Scope;
 use federation_net::config::{NodeConfig, PeerEndpoint};
 use federation_net::enrolled::Enrolled;
 use federation_net::http::ListenerLimits;
@@ -70,6 +71,7 @@ impl Site {
         let setup = Setup {
             ids: OpenIds { boot, store_random: 7, now: clock.now(), new_mesh: true },
             node: id.clone(),
+            replica_scope: Scope::everything(),
             sealer: Arc::new(GroupSealer::new(Arc::clone(&key))),
             clock: Arc::clone(&clock) as _,
             options: Options { segment_bytes: 256 * 1024, reserve_bytes: 0, ..Options::default() },

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::attest::Trust;
 use crate::decide::{Admission, Change, WriteRefusal};
 use crate::dot::{Dot, Origin};
 use crate::epoch::LastEpoch;
@@ -13,6 +14,7 @@ use crate::id::{BootId, Kind, LogPosition, Namespace, NodeId, RecordId, RecordKe
 use crate::node_clock::NodeClock;
 use crate::op::{Op, SealedOp};
 use crate::record::{Record, Version};
+use crate::scope::Scope;
 use crate::time::WallMs;
 use crate::vector_clock::VectorClock;
 
@@ -47,8 +49,8 @@ pub trait ReplicaStore: Send + Sync + 'static {
     /// The next page of a session: live ops (or what replaced them) that the other side lacks.
     fn session_page(&self, query: SessionQuery, done: Done<Result<SessionPage, StoreError>>);
 
-    /// Hash over all live state, computed on request: blake3 over the sorted live (key, dot).
-    fn state_hash(&self, done: Done<Result<StateHash, StoreError>>);
+    /// Hash over the live state in `scope`, computed on request: blake3 over the sorted live (key, dot).
+    fn state_hash(&self, scope: Scope, done: Done<Result<StateHash, StoreError>>);
 }
 
 /// One request to the writer.
@@ -113,6 +115,8 @@ pub struct SessionStart {
     pub clock: NodeClock,
     /// X: what completion must leave out, the dead letters of the receiver and their contexts.
     pub withheld: VectorClock,
+    /// The present origin of own ops; none before the first under the present scope, store and disk.
+    pub own: Option<Origin>,
 }
 
 /// State as of one group commit.
@@ -155,6 +159,8 @@ pub struct Facts {
     pub rebootstrap: Option<Rebootstrap>,
     /// Begun with `--new-mesh` and never collected a tombstone: then a peer without history here is just new.
     pub pristine: bool,
+    /// What this node keeps, as it was last opened.
+    pub replica_scope: Scope,
     /// What is remembered of each peer.
     pub peers: BTreeMap<NodeId, PeerFact>,
     /// Ops that a peer refused for good, by peer.
@@ -202,6 +208,8 @@ pub enum Fact {
         /// Why.
         reason: RefusalReason,
     },
+    /// A peer takes other ops than it did: those that it refused for what they are go to it once more.
+    DeadLettersRetried(NodeId),
     /// The node must re-bootstrap: a new store id is drawn and said in every hello until it is done.
     RebootstrapBegun {
         /// The new life of the directory.
@@ -222,6 +230,16 @@ pub enum RefusalReason {
     Invalid,
     /// Larger than it takes.
     TooLarge,
+}
+
+impl RefusalReason {
+    /// Whether the peer may take the op once its settings are others.
+    pub const fn may_end(self) -> bool {
+        match self {
+            Self::Forbidden | Self::Invalid => true,
+            Self::TooLarge => false,
+        }
+    }
 }
 
 /// One record with its ops.
@@ -264,6 +282,8 @@ pub struct SessionQuery {
     pub session: SessionId,
     /// K: what the other side has.
     pub known: NodeClock,
+    /// What it is trusted with: ops that this does not let out are passed over.
+    pub trust: Trust,
     /// Behind this dot, in dot order.
     pub after: Option<Dot>,
     /// At most this many ops.
@@ -295,7 +315,7 @@ pub struct SessionOp {
 /// Hash over a replica's live state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateHash {
-    /// blake3 over the sorted live (key, dot), tombstones included.
+    /// blake3 over the sorted live (key, dot) of the scope that was asked for, tombstones included.
     pub hash: [u8; 32],
     /// Live versions.
     pub versions: u64,

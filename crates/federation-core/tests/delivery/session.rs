@@ -1,3 +1,4 @@
+use federation_core::attest::Claimable;
 use federation_core::dot::Dot;
 use federation_core::dot_set::DotSet;
 use federation_core::node_clock::NodeClock;
@@ -12,11 +13,13 @@ fn dots(seqs: impl IntoIterator<Item = u64>) -> DotSet {
 }
 
 fn sender(clock: impl IntoIterator<Item = u64>, withheld: impl IntoIterator<Item = u64>) -> SessionSender {
-    SessionSender::new(SessionStart {
+    let start = SessionStart {
         session: SessionId(1),
         clock: NodeClock::from(dots(clock)),
         withheld: VectorClock::from(dots(withheld)),
-    })
+        own: None,
+    };
+    SessionSender::new(start, Claimable::Everything)
 }
 
 #[test]

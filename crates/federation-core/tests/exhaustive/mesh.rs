@@ -291,7 +291,7 @@ impl Mesh {
         let node = &mut self.nodes[session.to];
         if let Some(drained) = &mut node.rebootstrap {
             drained.insert(session.from, state);
-            if may_serve(n, W, drained.values().copied()) {
+            if may_serve(n, W, n - 1, drained.values().copied()) {
                 node.rebootstrap = None;
             }
         }

@@ -2,6 +2,7 @@
 
 use std::hash::Hash;
 
+use federation_core::attest::Claimable;
 use federation_core::decide::{Admission, Received};
 use federation_core::dot::Dot;
 use federation_core::id::{BootId, RecordKey};
@@ -79,14 +80,14 @@ impl Session {
             .map(|(dot, op)| (dot.clone(), op.op.key.clone()))
             .collect();
         todo.reverse();
-        let start = SessionStart { session: SessionId(0), clock: sender.clock.clone(), withheld };
+        let start = SessionStart { session: SessionId(0), clock: sender.clock.clone(), withheld, own: None };
         let mut session = Self {
             from,
             to,
             way,
             boots: (sender.boot, receiver.boot),
             was_whole: mesh.is_whole(from),
-            sender: SessionSender::new(start),
+            sender: SessionSender::new(start, Claimable::Everything),
             receiver: SessionReceiver::new(),
             known: receiver.clock.clone(),
             todo,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use federation_core::attest::{Claimable, Trust};
 use federation_core::decide::{Admission, Change};
 use federation_core::dot::Dot;
 use federation_core::dot_set::DotSet;
@@ -13,13 +14,14 @@ use federation_core::node_clock::NodeClock;
 use federation_core::op::Body;
 use federation_core::port::store::{Boot, PeerFact, SessionId, SessionStart};
 use federation_core::rejoin::{DrainedPeer, Rollback, Standing, StoreClaim, judge, may_serve};
+use federation_core::scope::Scope;
 use federation_core::seq_ranges::SeqRange;
 use federation_core::session::{SessionReceiver, SessionSender};
 use federation_core::time::DurationMs;
 use federation_core::vector_clock::VectorClock;
 
-use crate::mesh::{Mesh, Mood, Read, origin};
-use crate::replica::{Replica, key, put};
+use crate::mesh::{End, Mesh, Mood, Read, origin};
+use crate::replica::{Replica, key, key_in, put};
 
 const A: usize = 0;
 const B: usize = 1;
@@ -75,9 +77,9 @@ fn counterexample_01b_each_end_of_a_session_withholds_dot_and_context() {
     let mut clock = NodeClock::new();
     clock.insert_range(&o, SeqRange { first: 1, last: 9 });
     let context = |seqs: &[u64]| VectorClock::from(seqs.iter().map(|s| dot(*s)).collect::<DotSet>());
-    let start = |withheld| SessionStart { session: SessionId(1), clock: clock.clone(), withheld };
+    let start = |withheld| SessionStart { session: SessionId(1), clock: clock.clone(), withheld, own: None };
 
-    let mut sender = SessionSender::new(start(context(&[1])));
+    let mut sender = SessionSender::new(start(context(&[1])), Claimable::Everything);
     let page = sender.next_page();
     sender.refused(&dot(4), &context(&[2, 3]));
     let claimed = sender.complete_to();
@@ -141,6 +143,66 @@ fn counterexample_04_a_lost_series_of_dots_goes_on_only_if_every_peer_confirms_i
     check(&[Silent, Silent], 8);
     check(&[Knows(&same), Knows(&more)], 8);
     check(&[], 7);
+}
+
+#[test]
+fn counterexample_05_completion_covers_nothing_that_is_held_back() {
+    let mut mesh = three();
+    let y = Scope::parse(["y"]).unwrap();
+    mesh.trusts.insert((A, C), Trust { grant: y, ..Trust::full() });
+    // B has the ops of A, and grants C both namespaces. C believes A in everything.
+    let x1 = mesh.write(A, &key_in("x", "r"), put("x"), None);
+    let y1 = mesh.write(A, &key_in("y", "r"), put("y"), None);
+    mesh.session(A, B);
+    mesh.session(A, C);
+    assert_eq!(mesh.replicas[C].live(&key_in("y", "r")), BTreeSet::from([y1]));
+    assert!(!mesh.replicas[C].clock.contains(&x1), "A never sent it, so C must not claim to have it");
+    mesh.session(B, C);
+    assert_eq!(mesh.replicas[C].live(&key_in("x", "r")), BTreeSet::from([x1]), "B sends it");
+}
+
+#[test]
+fn counterexample_05_own_ops_are_claimed_of_the_present_epoch_alone() {
+    // B keeps less than C. Before, it kept more: of that time its clock has ops that are not on its new disk.
+    let mut mesh = three();
+    let x1 = mesh.write(B, &key_in("x", "r"), put("x"), None);
+    mesh.session(B, A);
+    let y = Scope::parse(["y"]).unwrap();
+    mesh.trusts.insert((A, B), Trust { replicates: y.clone(), ..Trust::full() });
+    mesh.replicas[B].facts.replica_scope = y;
+    mesh.come_back_wiped(B);
+    assert!(mesh.replicas[B].clock.contains(&x1), "B does not keep it, so it may claim it");
+    assert!(mesh.replicas[B].live(&key_in("x", "r")).is_empty());
+    let y1 = mesh.write(B, &key_in("y", "r"), put("1"), None);
+    let y2 = mesh.write(B, &key_in("y", "r"), put("2"), None);
+    mesh.session(B, C);
+    assert!(!mesh.replicas[C].clock.contains(&x1), "what B cannot send, it must not claim to C");
+    assert!(mesh.replicas[C].clock.contains(&y1), "what B has replaced itself, it claims: {y2} is there");
+    mesh.session(A, C);
+    assert_eq!(mesh.replicas[C].live(&key_in("x", "r")), BTreeSet::from([x1]));
+}
+
+#[test]
+fn a_scope_that_grows_is_filled_again() {
+    let mut mesh = three();
+    let y = Scope::parse(["y"]).unwrap();
+    mesh.replicas[C].keep(y.clone());
+    mesh.trusts.insert((A, C), Trust { replicates: y, ..Trust::full() });
+    let x1 = mesh.write(A, &key_in("x", "r"), put("x"), None);
+    let y1 = mesh.write(A, &key_in("y", "r"), put("1"), None);
+    let y2 = mesh.write(A, &key_in("y", "r"), put("2"), None);
+    mesh.session(A, C);
+    assert!(
+        [&x1, &y1, &y2].iter().all(|dot| mesh.replicas[C].clock.contains(dot)),
+        "one that C does not keep"
+    );
+    mesh.replicas[C].keep(Scope::everything());
+    mesh.check();
+    mesh.trusts.clear();
+    mesh.restart(C, End::CutOff, |_| true);
+    mesh.session(A, C);
+    assert_eq!(mesh.replicas[C].live(&key_in("x", "r")), BTreeSet::from([x1]));
+    assert_eq!(mesh.replicas[C].clock, mesh.replicas[A].clock);
 }
 
 #[test]
@@ -240,8 +302,8 @@ fn counterexample_09_a_version_is_not_dead_where_a_live_one_covers_it() {
 
 #[test]
 fn counterexample_10_two_nodes_that_rebootstrap_at_once_do_not_wait_for_each_other() {
-    assert!(!may_serve(3, 2, [DrainedPeer::Whole]));
-    assert!(may_serve(3, 2, [DrainedPeer::Whole, DrainedPeer::Rebootstrapping]));
+    assert!(!may_serve(3, 2, 2, [DrainedPeer::Whole]));
+    assert!(may_serve(3, 2, 2, [DrainedPeer::Whole, DrainedPeer::Rebootstrapping]));
 }
 
 #[test]

@@ -3,11 +3,14 @@
 
 use proptest::prelude::*;
 
+use federation_core::attest::Trust;
+use federation_core::id::RecordKey;
 use federation_core::op::Body;
+use federation_core::scope::Scope;
 use federation_core::time::DurationMs;
 
 use crate::mesh::{At, End, Mesh, Mood, Read};
-use crate::replica::{Replica, key, put};
+use crate::replica::{Replica, key_in, put};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
@@ -76,6 +79,12 @@ pub(crate) enum Step {
     Wipe {
         at: At,
     },
+    /// A node is started with another scope.
+    Scope {
+        at: At,
+        names: u8,
+        silent: At,
+    },
 }
 
 /// What a history needs beyond its mesh: reads that clients keep, and old copies of disks.
@@ -89,7 +98,18 @@ struct Run {
     records: usize,
 }
 
-const RECORDS: [&str; 3] = ["r0", "r1", "r2"];
+const NAMESPACES: [&str; 3] = ["x", "y", "z"];
+
+/// A record of every run: each in a namespace of its own.
+fn key(record: usize) -> RecordKey {
+    key_in(NAMESPACES[record], "r")
+}
+
+/// Some of the namespaces, by their bits.
+fn scope(names: u8) -> Scope {
+    let named = NAMESPACES.iter().enumerate().filter(|(i, _)| names >> i & 1 == 1);
+    Scope::parse(named.map(|(_, name)| *name)).unwrap()
+}
 
 impl Run {
     fn new(nodes: usize, records: usize) -> Self {
@@ -104,16 +124,19 @@ impl Run {
         match step {
             Step::Write { at, record, is_delete, reads } => {
                 let (at, record) = (node(at), record % self.records);
+                if !mesh.replicas[at].facts.replica_scope.contains(&key(record).namespace) {
+                    return;
+                }
                 let of_record: Vec<&Read> =
                     self.reads.iter().filter(|(r, _)| *r == record).map(|(_, read)| read).collect();
                 // One in two writes names a read, where there is one.
                 let read = of_record.get(reads % (2 * of_record.len().max(1))).copied();
                 let body = if is_delete { Body::Delete } else { put("x") };
-                let _too_many_siblings = mesh.try_write(at, &key(RECORDS[record]), body, read);
+                let _too_many_siblings = mesh.try_write(at, &key(record), body, read);
             }
             Step::Read { at, record } => {
                 let record = record % self.records;
-                let read = mesh.read(node(at), &key(RECORDS[record]));
+                let read = mesh.read(node(at), &key(record));
                 self.reads.push((record, read));
             }
             Step::Deliver { index, again } => mesh.deliver(index, again),
@@ -160,6 +183,16 @@ impl Run {
                 let at = node(at);
                 self.loses(at);
                 self.mesh.come_back_wiped(at);
+            }
+            Step::Scope { at, names, silent } => {
+                let (at, silent) = (node(at), silent % (2 * mesh.n()));
+                let scope = scope(names);
+                for other in (0..mesh.n()).filter(|other| *other != at) {
+                    let trust = Trust { replicates: scope.clone(), ..mesh.trust(other, at) };
+                    mesh.trusts.insert((other, at), trust);
+                }
+                mesh.replicas[at].keep(scope);
+                mesh.restart(at, End::CutOff, |peer| peer != silent);
             }
         }
         self.mesh.check();
@@ -235,6 +268,16 @@ fn forgetful_step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Nodes that keep and trust each other with different parts, and change their minds.
+fn scoped_step() -> impl Strategy<Value = Step> {
+    let i = || 0..64_usize;
+    prop_oneof![
+        20 => rough_step(),
+        1 => i().prop_map(|at| Step::Wipe { at }),
+        1 => (i(), any::<u8>(), i()).prop_map(|(at, names, silent)| Step::Scope { at, names, silent }),
+    ]
+}
+
 fn restart() -> impl Strategy<Value = Step> {
     let end = prop_oneof![Just(End::InOrder), Just(End::CutOff)];
     (0..64_usize, end, 0..64_usize).prop_map(|(at, end, silent)| Step::Restart { at, end, silent })
@@ -254,13 +297,58 @@ fn cases(of_a_quick_run: u32) -> ProptestConfig {
     ProptestConfig::with_cases(wanted.unwrap_or(of_a_quick_run))
 }
 
+/// What each node keeps, and what each trusts each other with: grant, accept, relay.
+type Scopes = (Vec<u8>, Vec<[u8; 3]>);
+
+fn scopes() -> impl Strategy<Value = Scopes> {
+    // Everything, half of the time: with less, little would go anywhere.
+    let names = || prop_oneof![Just(7_u8), 0..8_u8];
+    let trust = [names(), names(), names()];
+    (prop::collection::vec(names(), 4), prop::collection::vec(trust, 16))
+}
+
+fn run_scoped(nodes: usize, (kept, trusted): Scopes, steps: Vec<Step>) {
+    let mut run = Run::new(nodes, NAMESPACES.len());
+    for at in 0..nodes {
+        run.mesh.replicas[at].facts.replica_scope = scope(kept[at]);
+        for of in (0..nodes).filter(|of| *of != at) {
+            let [grant, accept, relay] = trusted[4 * at + of].map(scope);
+            let trust = Trust { replicates: scope(kept[of]), grant, accept, relay, ..Trust::full() };
+            run.mesh.trusts.insert((at, of), trust);
+        }
+    }
+    for step in steps {
+        run.step(step);
+    }
+    // All come to trust each other fully, and what each keeps is all that it lacks: it is then given it.
+    run.mesh.trusts.clear();
+    for at in 0..nodes {
+        let replicates = run.mesh.replicas[at].facts.replica_scope.clone();
+        for other in (0..nodes).filter(|other| *other != at) {
+            let trust = Trust { replicates: replicates.clone(), ..Trust::full() };
+            run.mesh.trusts.insert((other, at), trust);
+        }
+    }
+    run.mesh.converge();
+    run.mesh.assert_converged_in_scope();
+}
+
 proptest! {
     #![proptest_config(cases(400))]
 
     #[test]
+    fn nothing_vanishes_between_nodes_that_keep_and_trust_different_parts(
+        nodes in 2_usize..5,
+        scopes in scopes(),
+        steps in prop::collection::vec(scoped_step(), 1..100),
+    ) {
+        run_scoped(nodes, scopes, steps);
+    }
+
+    #[test]
     fn nothing_unseen_vanishes_under_loss_and_reordering(
         nodes in 2..6_usize,
-        records in 1..=RECORDS.len(),
+        records in 1..=NAMESPACES.len(),
         steps in prop::collection::vec(quiet_step(), 1..80),
     ) {
         run(nodes, records, steps);
@@ -269,7 +357,7 @@ proptest! {
     #[test]
     fn nothing_unseen_vanishes_under_refusals_skew_and_restarts(
         nodes in 2..6_usize,
-        records in 1..=RECORDS.len(),
+        records in 1..=NAMESPACES.len(),
         steps in prop::collection::vec(rough_step(), 1..80),
     ) {
         run(nodes, records, steps);
@@ -278,7 +366,7 @@ proptest! {
     #[test]
     fn nothing_held_elsewhere_vanishes_when_disks_are_wiped_or_rolled_back(
         nodes in 2..5_usize,
-        records in 1..=RECORDS.len(),
+        records in 1..=NAMESPACES.len(),
         steps in prop::collection::vec(ruinous_step(), 1..80),
     ) {
         run(nodes, records, steps);

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use federation_core::attest::{CompletionScopes, Trust, keeps};
 use federation_core::decide::{Admission, Change, Received, WriteRefusal};
 use federation_core::dot::{Dot, Origin};
 use federation_core::epoch::{PeerKnowledge, settle};
 use federation_core::id::{BootId, NodeId, RecordKey, StoreId};
+use federation_core::node_clock::NodeClock;
 use federation_core::op::Body;
 use federation_core::port::store::{Facts, PeerFact, SessionId, SessionStart};
 use federation_core::rejoin::{Standing, StoreClaim, judge};
+use federation_core::scope::Scope;
 use federation_core::session::{SessionReceiver, SessionSender};
 use federation_core::time::WallMs;
 use federation_core::vector_clock::VectorClock;
@@ -28,6 +31,8 @@ pub(crate) struct Mesh {
     pub(crate) sessions: Vec<Session>,
     /// Which nodes refuse what.
     pub(crate) moods: Vec<Mood>,
+    /// What the first trusts the second with; without an entry everything.
+    pub(crate) trusts: BTreeMap<(At, At), Trust>,
     boots: u64,
     /// How many re-bootstraps there were.
     stores: u64,
@@ -115,7 +120,9 @@ impl Mesh {
         let op = self.replicas[at].write(key, body, read.map(|r| r.token.clone()))?;
         let dot = op.op.dot.clone();
         for to in (0..self.n()).filter(|to| *to != at) {
-            self.on_the_way.push((to, dot.clone()));
+            if self.trust(at, to).lets_out(&key.namespace) {
+                self.on_the_way.push((to, dot.clone()));
+            }
         }
         let made = Made { op, saw, acked_by: BTreeSet::from([at]) };
         assert!(self.made.insert(dot.clone(), made).is_none(), "the dot {dot} was used twice");
@@ -127,9 +134,24 @@ impl Mesh {
         self.try_write(at, key, body, read).unwrap()
     }
 
+    pub(crate) fn trust(&self, at: At, of: At) -> Trust {
+        self.trusts.get(&(at, of)).cloned().unwrap_or_else(Trust::full)
+    }
+
+    fn is_taken(&self, op: &Received, to: At) -> bool {
+        let own = &self.replicas[to].facts.replica_scope;
+        let origin = self.replicas.iter().position(|r| r.node == op.op.dot.origin.node).unwrap();
+        let taken =
+            if origin == to { keeps(own, &op.op) } else { self.trust(to, origin).lets_in(own, &op.op) };
+        taken.is_ok()
+    }
+
     /// Hands an op to a replica, whatever else is on the way.
     pub(crate) fn send(&mut self, dot: &Dot, to: At) -> Result<Admission, Refused> {
         let op = self.made[dot].op.clone();
+        if !self.is_taken(&op, to) {
+            return Err(Refused::ForGood);
+        }
         match self.moods[to] {
             Mood::Busy if dot.seq.is_multiple_of(2) => return Err(Refused::ForNow),
             Mood::Forbidding if dot.seq.is_multiple_of(3) => return Err(Refused::ForGood),
@@ -180,6 +202,7 @@ impl Mesh {
             return;
         }
         let (sender, receiver) = (&self.replicas[from], &self.replicas[to]);
+        let trust = self.trust(from, to);
         let letters = sender.dead_letters.get(&receiver.node).cloned().unwrap_or_default();
         let mut withheld = VectorClock::new();
         // A letter whose op is replaced is no longer live: it is the replacement that is sent, or refused.
@@ -190,15 +213,23 @@ impl Mesh {
             .ops
             .iter()
             .filter(|(dot, _)| !receiver.clock.contains(dot) && !letters.contains_key(dot))
+            .filter(|(_, op)| trust.lets_out(&op.op.key.namespace))
             .map(|(dot, op)| (dot.clone(), op.op.key.clone()))
             .rev()
             .collect();
-        let start = SessionStart { session: SessionId(0), clock: sender.clock.clone(), withheld };
+        let own = sender.facts.own_origin(&sender.node);
+        let start = SessionStart { session: SessionId(0), clock: sender.clock.clone(), withheld, own };
+        let claimable = CompletionScopes {
+            sender: &sender.facts.replica_scope,
+            grant: &trust.grant,
+            relay: &Scope::everything(),
+            receiver: &receiver.facts.replica_scope,
+        };
         self.sessions.push(Session {
             from,
             to,
             boots: (sender.boot, receiver.boot),
-            sender: SessionSender::new(start),
+            sender: SessionSender::new(start, claimable.claimable()),
             receiver: SessionReceiver::new(),
             todo,
         });
@@ -218,7 +249,15 @@ impl Mesh {
         let Some((dot, key)) = session.todo.pop() else {
             let claimed = session.sender.complete_to();
             let merged = session.receiver.complete(session.sender.pages(), &claimed).unwrap();
-            self.replicas[session.to].complete(merged);
+            let (sender, receiver) = (&self.replicas[session.from], &self.replicas[session.to]);
+            let claimable = CompletionScopes {
+                sender: &sender.facts.replica_scope,
+                grant: &self.trust(session.from, session.to).grant,
+                relay: &self.trust(session.to, session.from).relay,
+                receiver: &receiver.facts.replica_scope,
+            };
+            let merged = claimable.claimable().of(&merged, &sender.node);
+            self.replicas[session.to].complete(NodeClock::from(merged));
             self.check();
             return false;
         };
@@ -354,7 +393,8 @@ impl Mesh {
         let node = self.replicas[at].node.clone();
         let mut nothing = Replica::new(node.as_str(), 0);
         nothing.own_origin = None;
-        nothing.facts = Facts { boots: Vec::new(), ..Facts::default() };
+        let replica_scope = self.replicas[at].facts.replica_scope.clone();
+        nothing.facts = Facts { boots: Vec::new(), replica_scope, ..Facts::default() };
         nothing
     }
 
@@ -389,6 +429,19 @@ impl Mesh {
         }
     }
 
+    /// As [`Mesh::assert_converged`], of what each keeps: whoever keeps a record has what any node has of it that keeps
+    /// it too.
+    pub(crate) fn assert_converged_in_scope(&self) {
+        for (dot, made) in &self.made {
+            let namespace = &made.op.op.key.namespace;
+            let keepers = || self.replicas.iter().filter(|r| r.facts.replica_scope.contains(namespace));
+            let is_anywhere = keepers().any(|replica| self.is_held(replica, dot, made));
+            for replica in keepers().filter(|_| is_anywhere) {
+                assert!(self.is_held(replica, dot, made), "{} lacks {dot} of {namespace}", replica.node);
+            }
+        }
+    }
+
     /// Live there, or replaced by one whose writer had truly seen it.
     fn is_held(&self, replica: &Replica, dot: &Dot, made: &Made) -> bool {
         let record = replica.record(&made.op.op.key);
@@ -399,7 +452,8 @@ impl Mesh {
     pub(crate) fn check(&self) {
         for replica in &self.replicas {
             for (dot, made) in &self.made {
-                if replica.clock.contains(dot) {
+                let is_kept = replica.facts.replica_scope.contains(&made.op.op.key.namespace);
+                if replica.clock.contains(dot) && is_kept {
                     assert!(
                         self.is_held(replica, dot, made),
                         "I1: {dot} is in the clock of {}, not live there, and nothing live there had seen it",

@@ -10,6 +10,7 @@ use federation_core::decide::{
     WriteRefusal, decide,
 };
 use federation_core::dot::{Dot, Origin};
+use federation_core::dot_set::DotSet;
 use federation_core::hlc::Hlc;
 use federation_core::id::{
     AgentId, BootId, Kind, LogPosition, Namespace, NodeId, OpHash, RecordId, RecordKey, StoreId,
@@ -19,6 +20,7 @@ use federation_core::op::{Body, EncodedOp, Op, SealedOp};
 use federation_core::port::sealer::Sealer;
 use federation_core::port::store::{Boot, Facts};
 use federation_core::record::Record;
+use federation_core::scope::Scope;
 use federation_core::time::WallMs;
 use federation_core::vector_clock::VectorClock;
 
@@ -54,6 +56,7 @@ impl Replica {
             boots: vec![Boot { id: BootId(boot), ended_at: None }],
             own_epoch: Some(BootId(boot)),
             ended_in_order: true,
+            replica_scope: Scope::everything(),
             ..Facts::default()
         };
         Self {
@@ -140,10 +143,22 @@ impl Replica {
         self.witnesses.clear();
     }
 
+    /// The disk is opened with another scope, as a store does it: own ops begin a new epoch, and a node that keeps more
+    /// than it did knows only of what it has.
+    pub(crate) fn keep(&mut self, scope: Scope) {
+        if !self.facts.replica_scope.covers(&scope) {
+            self.clock = NodeClock::from(self.ops.keys().cloned().collect::<DotSet>());
+        }
+        self.facts.replica_scope = scope;
+        self.facts.own_epoch = None;
+        self.own_origin = None;
+    }
+
     /// What this replica would name as dead to one that re-bootstraps.
     pub(crate) fn is_dead(&self, key: &RecordKey, dot: &Dot) -> bool {
         let record = self.record(key);
-        self.clock.contains(dot) && record.version(dot).is_none() && !record.covers(dot)
+        let is_kept = self.facts.replica_scope.contains(&key.namespace);
+        is_kept && self.clock.contains(dot) && record.version(dot).is_none() && !record.covers(dot)
     }
 
     /// The end of a re-bootstrap: drops what `peer` names as dead.

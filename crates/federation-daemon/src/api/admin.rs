@@ -31,7 +31,8 @@ pub(super) async fn op(
         .map_err(|fault| ApiError::new(StatusCode::BAD_REQUEST, "invalid_dot", fault.to_string()))?;
     let status = state.node.op_status(&dot.0);
     let held_at_peers = status.peers.values().filter(|at| **at == OpAtPeer::Held).count();
-    let is_everywhere = status.here && held_at_peers == status.peers.len();
+    let is_settled = |at: &OpAtPeer| matches!(at, OpAtPeer::Held | OpAtPeer::NotOwed);
+    let is_everywhere = status.here && status.peers.values().all(is_settled);
     let peers = status.peers.iter().map(|(peer, at)| (peer.to_string(), at.slug().to_owned()));
     Ok(Json(OpStatus {
         dot,
@@ -58,7 +59,8 @@ pub(super) async fn status(
 ) -> Result<Json<NodeStatus>, ApiError> {
     let query = params::query(query)?;
     let state_hash = if query.hash {
-        let found = state.node.state_hash().await.map_err(ApiError::store)?;
+        let within = query.scope()?;
+        let found = state.node.state_hash(&within).await.map_err(ApiError::store)?;
         Some(StateHashView { hash: hex(&found.hash), versions: found.versions, records: found.records })
     } else {
         None
@@ -131,6 +133,7 @@ fn peer_view(peer: &Peer, dead_letters: u64) -> PeerStatus {
         lacks_dots: peer.backlog_ops,
         dead_letters,
         clock_skew_ms: peer.clock_skew_ms,
+        scope_mismatch: peer.scope_mismatch,
         must_rebootstrap: peer.must_rebootstrap.map(str::to_owned),
         last_failure: peer.last_error.map(str::to_owned),
     }

@@ -100,6 +100,11 @@ impl ApiError {
                     .with("open", open)
                     .with("limit", limit)
             }
+            WriteError::OutOfScope => Self::field(
+                "namespace",
+                "namespace_out_of_scope",
+                "this node does not keep the namespace: ask one that does",
+            ),
             WriteError::InsufficientPeers { needed, n } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "insufficient_peers", error.to_string())
                     .with("needed", needed)

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use federation_core::id::{AgentId, Kind, Namespace, RecordId, RecordKey};
+use federation_core::scope::Scope;
 use federation_wire::api::view::Include;
 use serde::Deserialize;
 
@@ -60,6 +61,17 @@ pub(super) struct StatusParams {
     /// Whether the state hash is computed.
     #[serde(default)]
     pub(super) hash: bool,
+    /// The namespaces that it is of, as globs with commas between; none: all that the node keeps.
+    scope: Option<String>,
+}
+
+impl StatusParams {
+    /// The namespaces that the state hash is of.
+    pub(super) fn scope(&self) -> Result<Scope, ApiError> {
+        let Some(globs) = &self.scope else { return Ok(Scope::everything()) };
+        Scope::parse(globs.split(','))
+            .map_err(|fault| ApiError::new(StatusCode::BAD_REQUEST, "invalid_query", fault.to_string()))
+    }
 }
 
 /// The query of a reload.

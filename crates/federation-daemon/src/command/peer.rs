@@ -66,9 +66,27 @@ pub struct AddArgs {
     /// The line that `federationd id` prints there, instead of --id, --url and --key.
     #[arg(long, conflicts_with_all = ["id", "url", "key"])]
     pub from: Option<String>,
-    /// Trust it in full: all namespaces, both ways, and as a relay. Scopes are not heeded yet: without it, today too.
+    /// Trust it in full: all namespaces, both ways, and as a relay. Each scope that is given stands instead.
     #[arg(long)]
     pub full: bool,
+    /// What it keeps: a glob on namespaces, as in 'team/**'; may be given again. It must be what the node says itself.
+    #[arg(long, value_name = "GLOB")]
+    pub replicates: Vec<String>,
+    /// What may leave to it.
+    #[arg(long, value_name = "GLOB")]
+    pub grant: Vec<String>,
+    /// In what ops of its making are taken, whoever brings them.
+    #[arg(long, value_name = "GLOB")]
+    pub accept: Vec<String>,
+    /// In what its completion is believed for the ops of others.
+    #[arg(long, value_name = "GLOB")]
+    pub relay: Vec<String>,
+    /// An agent that it may speak for, or what such ids begin with, as in 'team-*'; may be given again [default: *].
+    #[arg(long, value_name = "AGENT")]
+    pub author: Vec<String>,
+    /// A kind of records that is taken from it; may be given again [default: *].
+    #[arg(long, value_name = "KIND")]
+    pub kind: Vec<String>,
     /// Replace an entry of that id.
     #[arg(long)]
     pub replace: bool,
@@ -168,11 +186,16 @@ fn enrolment(add: &AddArgs) -> Result<Enrolment, PeerError> {
     let key: PublicKey = key.parse()?;
     let mut enrolment = Enrolment::full(&id, &url, &key);
     let full = add.full || add.from.as_deref().is_some_and(|line| words(line).any(|word| word == "--full"));
-    if !full {
-        for scope in
-            [&mut enrolment.replicates, &mut enrolment.grant, &mut enrolment.accept, &mut enrolment.relay]
-        {
-            scope.clear();
+    let scopes = [&add.replicates, &add.grant, &add.accept, &add.relay];
+    let [replicates, grant, accept, relay, authors, kinds] = enrolment.trust_lists();
+    for (scope, given) in [replicates, grant, accept, relay].into_iter().zip(scopes) {
+        if !full || !given.is_empty() {
+            scope.clone_from(given);
+        }
+    }
+    for (list, given) in [(authors, &add.author), (kinds, &add.kind)] {
+        if !given.is_empty() {
+            list.clone_from(given);
         }
     }
     Ok(enrolment)
@@ -232,6 +255,8 @@ fn show(file: &PeersFile) {
             ("grant", &peer.grant),
             ("accept", &peer.accept),
             ("relay", &peer.relay),
+            ("authors", &peer.authors),
+            ("kinds", &peer.kinds),
         ];
         for (name, globs) in scopes {
             println!("    {name:<10} {}", if globs.is_empty() { "nothing".into() } else { globs.join(", ") });
@@ -243,11 +268,27 @@ fn show(file: &PeersFile) {
 fn export_line(peer: &Enrolment) -> Option<String> {
     let url = peer.url.as_ref()?;
     let key = peer.keys.iter().find(|key| key.state == KeyState::Active)?;
-    let everything = ["**".to_owned()];
-    let is_full =
-        [&peer.replicates, &peer.grant, &peer.accept, &peer.relay].iter().all(|s| **s == everything);
-    let full = if is_full { " --full" } else { "" };
-    Some(format!("federationd peer add{full} --id {} --url {url} --key {}", peer.id, key.key))
+    let lists = [
+        ("replicates", &peer.replicates, "**"),
+        ("grant", &peer.grant, "**"),
+        ("accept", &peer.accept, "**"),
+        ("relay", &peer.relay, "**"),
+        ("author", &peer.authors, "*"),
+        ("kind", &peer.kinds, "*"),
+    ];
+    let is_full = lists.iter().all(|(_, list, everything)| **list == [*everything]);
+    let trust = if is_full {
+        " --full".to_owned()
+    } else {
+        let quoted = lists.iter().flat_map(|(name, list, _)| list.iter().map(move |glob| (name, glob)));
+        // Whoever may speak for nobody, or of no kind, is not given any by the line.
+        let is_taken = !peer.authors.is_empty() && !peer.kinds.is_empty();
+        quoted
+            .filter(|(name, _)| is_taken || **name != "accept")
+            .map(|(name, glob)| format!(" --{name} '{}'", glob.replace('\'', r"'\''")))
+            .collect()
+    };
+    Some(format!("federationd peer add{trust} --id {} --url {url} --key {}", peer.id, key.key))
 }
 
 #[cfg(test)]

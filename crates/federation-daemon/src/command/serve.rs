@@ -187,6 +187,7 @@ impl Running {
         let setup = Setup {
             ids,
             node: id.clone(),
+            replica_scope: config.replica_scope.clone(),
             sealer: Arc::new(keys.clone()),
             clock: Arc::clone(&wall) as _,
             options: Options::default(),

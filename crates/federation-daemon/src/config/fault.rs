@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use federation_core::id::IdError;
 use federation_core::quorum::policy::{LevelError, PolicyError};
+use federation_core::scope::ScopeError;
 use federation_net::tls::PkiFault;
 use federation_wire::identity::UrlError;
 
@@ -159,6 +160,9 @@ pub enum Fault {
         /// The address.
         address: SocketAddr,
     },
+    /// The replica scope is not one.
+    #[error("replica_scope: {}", chain(.0))]
+    ReplicaScope(#[source] ScopeError),
     /// The write level is not one.
     #[error("quorum_writes: {text:?}: {fault}")]
     Level {

@@ -70,6 +70,7 @@ settings! {
     data_dir: PathBuf = "federation-data", "Directory of the durable state";
     peers_file: PathBuf = "peers.toml", "Enrolled peers; must exist when named";
     tokens_file: PathBuf = "<none>", "Client tokens, mode 0600, never in the data directory; must exist when named; without it clients are not told apart";
+    replica_scope: ScopeText = "**", "Namespaces that this node keeps, as globs, comma-separated; if it keeps more than before, it re-bootstraps";
     quorum_writes: LevelText = "majority", "Nodes that must hold a write before it is answered 201: one, majority, all, or a number";
     quorum_peers: UrlList = "<all enrolled peers with a url>", "Peer URLs to dial, comma-separated; each must be enrolled";
     quorum_timeout_ms: u64 = "2000", "Milliseconds that a write waits for its quorum";
@@ -90,6 +91,11 @@ pub fn default_of(key: &str) -> &'static str {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "TextOrNumber")]
 pub struct LevelText(pub String);
+
+/// Globs on namespaces: comma-separated in a flag, a list or such a text in a config file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "TextOrList")]
+pub struct ScopeText(pub Vec<String>);
 
 /// Peer URLs: comma-separated in a flag, a list or such a text in a config file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -130,7 +136,7 @@ impl From<TextOrList> for UrlList {
     fn from(value: TextOrList) -> Self {
         match value {
             TextOrList::List(urls) => Self(urls),
-            TextOrList::Text(text) => split_urls(&text),
+            TextOrList::Text(text) => Self(split(&text)),
         }
     }
 }
@@ -138,12 +144,28 @@ impl From<TextOrList> for UrlList {
 impl FromStr for UrlList {
     type Err = std::convert::Infallible;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(split_urls(text))
+        Ok(Self(split(text)))
     }
 }
 
-fn split_urls(text: &str) -> UrlList {
-    UrlList(text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect())
+impl From<TextOrList> for ScopeText {
+    fn from(value: TextOrList) -> Self {
+        match value {
+            TextOrList::List(globs) => Self(globs),
+            TextOrList::Text(text) => Self(split(&text)),
+        }
+    }
+}
+
+impl FromStr for ScopeText {
+    type Err = std::convert::Infallible;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(split(text)))
+    }
+}
+
+fn split(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use federation_core::id::NodeId;
 use federation_core::quorum::policy::WriteLevel;
+use federation_core::scope::Scope;
 use federation_net::config::PeerEndpoint;
 use federation_net::tls::ListenerTls;
 use federation_wire::identity::Directory;
 use federation_wire::keys::OwnKeys;
 use tokio::net::TcpSocket;
 
-use crate::config::raw::{RawConfig, defaults};
+use crate::config::raw::{RawConfig, ScopeText, defaults};
 use crate::config::tls::{PeerListener, PeerTlsSettings};
 use crate::config::{ClientAccess, Fault, Faults, clients, data_dir, peers, tls};
 use crate::enrolment::{EnrolError, key_file};
@@ -54,6 +55,8 @@ pub struct Config {
     pub client_tls: Option<ListenerTls>,
     /// What the peer listener speaks, and by what this node proves itself.
     pub peer_tls: PeerTlsSettings,
+    /// What it keeps.
+    pub replica_scope: Scope,
     /// How many nodes must hold a write.
     pub write_level: WriteLevel,
     /// How long a write waits for them.
@@ -145,6 +148,7 @@ impl Found {
             tls::check_bound(&raw, directory, picked.endpoints.iter().map(|peer| &peer.id), &mut faults);
         }
         let write_level = write_level(&raw, picked.n, &mut faults);
+        let replica_scope = take(&mut faults, replica_scope(&raw)).unwrap_or_default();
         let times = Times::read(&raw, &mut faults);
         let requests_max = requests_max(&raw, &mut faults);
         let clients = clients::read(&raw, &data_dir, &mut faults);
@@ -166,6 +170,7 @@ impl Found {
                 peers: picked.endpoints,
                 client_tls,
                 peer_tls,
+                replica_scope,
                 write_level,
                 ack_timeout: times.ack,
                 catchup_interval: (!times.catchup.is_zero()).then_some(times.catchup),
@@ -265,6 +270,12 @@ fn write_level(raw: &RawConfig, n: usize, faults: &mut Vec<Fault>) -> Option<Wri
     let level = take(faults, level)?;
     let fits = level.resolve(n).map_err(|fault| Fault::Quorum { level: text.to_owned(), n, fault });
     take(faults, fits).map(|_| level)
+}
+
+fn replica_scope(raw: &RawConfig) -> Result<Scope, Fault> {
+    let globs =
+        raw.replica_scope.clone().unwrap_or_else(|| ScopeText(vec![defaults::replica_scope.to_owned()])).0;
+    Scope::parse(globs.iter().map(String::as_str)).map_err(Fault::ReplicaScope)
 }
 
 /// The settings that are times.

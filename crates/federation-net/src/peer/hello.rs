@@ -1,5 +1,6 @@
 //! Hello: who are you, what do you have. Teaches both sides.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use federation_core::dot::Dot;
@@ -9,8 +10,7 @@ use federation_core::node_clock::NodeClock;
 use federation_core::planted::{Defect, is_planted};
 use federation_core::port::store::{Fact, PeerFact, Request, Snapshot};
 use federation_core::quorum::ack_tracker::PeerFailure;
-use federation_core::rejoin::{Standing, judge};
-use federation_core::scope::Scope;
+use federation_core::rejoin::{DrainedPeer, Standing, judge};
 use federation_core::time::WallMs;
 use federation_wire::frame::Route;
 use federation_wire::slug::Slug;
@@ -18,6 +18,7 @@ use federation_wire::v1::clock_page::{ClockAssembly, ClockPage};
 use federation_wire::v1::hello::{Hello, HelloAnswer, PeerLimits, RebootstrapReason, Versions};
 
 use super::driver::Active;
+use super::settled::TakeKey;
 use super::{Peer, PeerHello};
 use crate::exchange::{ExchangeError, exchange_on};
 use crate::inner::Inner;
@@ -61,33 +62,44 @@ pub(crate) async fn say_hello(
     let converse = |boot| converse(inner, peer, &connection, boot);
     let theirs;
     (boot, theirs) = converse(boot).await.map_err(|error| failure(peer, error))?;
-    let (mut lacks, mut offers) = compare(inner, peer, &mine, &theirs, &theirs);
+    let (mut lacks, mut offers) = compare(inner, peer, boot, &mine, &theirs, &theirs);
     if !is_fresh && (lacks || offers) {
         // What was on its way a moment ago may have arrived: only what is still missing needs a session.
         tokio::time::sleep(RECHECK).await;
         let later;
         (boot, later) = converse(boot).await.map_err(|error| failure(peer, error))?;
-        (lacks, offers) = compare(inner, peer, &mine, &later, &theirs);
+        (lacks, offers) = compare(inner, peer, boot, &mine, &later, &theirs);
     }
     Ok(HelloOutcome { connection, boot, lacks, offers })
 }
 
-/// Whether the peer lacks something of `mine`, and this node something of `offered`.
+/// Whether the peer lacks something of `mine`, and this node something of `offered`: beside what sessions have settled.
 fn compare(
     inner: &Inner,
     peer: &Peer,
+    boot: BootId,
     mine: &NodeClock,
     theirs: &NodeClock,
     offered: &NodeClock,
 ) -> (bool, bool) {
     let snapshot = inner.snapshot();
-    let is_drained = peer.state().drained_unwhole;
-    let must_drain = snapshot
-        .facts
-        .rebootstrap
-        .as_ref()
-        .is_some_and(|under_way| !is_drained && !under_way.drained.contains(&peer.id));
-    (!theirs.contains_all(mine), must_drain || !snapshot.clock.contains_all(offered))
+    let must_drain = must_drain(inner, peer, &snapshot);
+    let trust = inner.gate.trust(&peer.id);
+    let key = TakeKey { boot, acceptance: inner.gate.acceptance(&snapshot.facts.replica_scope) };
+    let state = peer.state();
+    let mut to_take = offered.minus(&snapshot.clock);
+    if let Some(taken) = state.taken.under(&key) {
+        to_take.subtract(taken);
+    }
+    (!state.not_yet_offered(&trust, mine, theirs).is_empty(), must_drain || !to_take.is_empty())
+}
+
+/// Whether this node re-bootstraps and is still to take from the peer.
+fn must_drain(inner: &Inner, peer: &Peer, snapshot: &Snapshot) -> bool {
+    snapshot.facts.rebootstrap.as_ref().is_some_and(|under_way| {
+        let is_drained = peer.state().drained.is_some() || under_way.drained.contains(&peer.id);
+        !is_drained && inner.drains(&snapshot.facts).sources.iter().any(|source| source.id == peer.id)
+    })
 }
 
 fn failure(peer: &Peer, error: ExchangeError) -> PeerFailure {
@@ -134,6 +146,7 @@ async fn converse(
         learn(inner, peer, &said.hello, remembered, whole.as_ref(), answer.envelope.sent_at)
             .await
             .map_err(ExchangeError::Nack)?;
+        peer.state().granted = Some(said.granted);
         theirs = theirs.or(whole);
         own_after = own_next;
         if own_after.is_none()
@@ -178,7 +191,7 @@ pub(crate) async fn answer_hello(
     }
     let snapshot = inner.snapshot();
     let own = hello_to(inner, peer, &snapshot, hello.clock_wanted_after.as_ref(), None);
-    Ok(HelloAnswer { hello: own, granted: Scope::everything() })
+    Ok(HelloAnswer { hello: own, granted: inner.gate.trust(&peer.id).grant })
 }
 
 /// Whether a hello was said before one that is remembered: by a boot that is over, or earlier in the same boot. It is
@@ -206,8 +219,9 @@ fn hello_to(
         boots: facts.boots.clone(),
         versions: Versions::SPOKEN,
         limits: PeerLimits::OWN,
-        config_version: inner.gate.config_version(),
-        replica_scope: Scope::everything(),
+        config_version: inner.gate.config_version(&facts.replica_scope),
+        replica_scope: facts.replica_scope.clone(),
+        acceptance: inner.gate.acceptance(&facts.replica_scope),
         rebootstrapping: facts.rebootstrap.is_some(),
         must_rebootstrap: peer.state().verdict,
         position: snapshot.position,
@@ -248,7 +262,9 @@ async fn learn(
         let batch = if verdict.is_none() { vec![fact] } else { Vec::new() };
         submit(&*inner.store, batch).await.map_err(slug)?;
     }
-    let is_to_be_drained_again = {
+    let may_take_more = retry_dead_letters(inner, peer, hello).await?;
+    let trust = inner.gate.trust(&peer.id);
+    let (is_to_be_drained_again, is_first_mismatch) = {
         let mut state = peer.state();
         let is_same_boot = state.hello.is_some_and(|known| known.boot == hello.boot);
         if !is_same_boot {
@@ -271,13 +287,44 @@ async fn learn(
             store: hello.store,
             skew_ms: skew_ms(sent_at, inner.wall.now()),
         });
-        !hello.rebootstrapping && std::mem::take(&mut state.drained_unwhole)
+        state.acceptance = Some(hello.acceptance);
+        state.said_scope = Some(hello.replica_scope.clone());
+        let is_mismatched = state.is_mismatched(&trust);
+        let was_told = std::mem::replace(&mut state.mismatch_told, is_mismatched);
+        let is_first_mismatch = is_mismatched && !was_told;
+        let is_whole_now = !hello.rebootstrapping && state.drained == Some(DrainedPeer::Rebootstrapping);
+        if is_whole_now {
+            state.drained = None;
+        }
+        (is_whole_now, is_first_mismatch)
     };
-    if is_to_be_drained_again {
+    if is_first_mismatch {
+        let said = &hello.replica_scope;
+        tracing::error!(peer = %peer.id, %said, "the peer keeps something else than it is enrolled with");
+        inner.alarm("scope_mismatch");
+    }
+    if is_to_be_drained_again || may_take_more {
         peer.tell(LinkEvent::Resync);
     }
     inner.hello_learned.notify_waiters();
     heed(inner, peer, hello).await
+}
+
+/// What the peer refused for what it is goes to it once more when the peer takes other ops than it did, as far as is known:
+/// also once after a start of this node. Gives whether there was anything.
+async fn retry_dead_letters(inner: &Inner, peer: &Peer, hello: &Hello) -> Result<bool, Slug> {
+    if peer.state().acceptance == Some(hello.acceptance) {
+        return Ok(false);
+    }
+    let facts = &inner.snapshot().facts;
+    let mut letters = facts.dead_letters.get(&peer.id).into_iter().flat_map(BTreeMap::values);
+    if !letters.any(|reason| reason.may_end()) {
+        return Ok(false);
+    }
+    submit_one(&*inner.store, Request::Remember(Fact::DeadLettersRetried(peer.id.clone())))
+        .await
+        .map_err(slug)?;
+    Ok(true)
 }
 
 /// Why the peer must re-bootstrap, as this node sees it.
@@ -327,7 +374,7 @@ async fn heed(inner: &Arc<Inner>, peer: &Peer, hello: &Hello) -> Result<(), Slug
     inner.epoch.store(Arc::default());
     for peer in inner.members().all() {
         // What was drained was for a re-bootstrap before this one.
-        peer.state().drained_unwhole = false;
+        peer.state().drained = None;
         peer.tell(LinkEvent::Resync);
     }
     Ok(())

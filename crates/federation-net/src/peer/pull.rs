@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use federation_core::attest::Claimable;
 use federation_core::decide::Change;
 use federation_core::link::{LinkEvent, SessionEnd};
 use federation_core::node_clock::NodeClock;
 use federation_core::planted::{Defect, is_planted};
 use federation_core::port::store::{Fact, Request};
+use federation_core::rejoin::DrainedPeer;
 use federation_core::seq_ranges::SeqRange;
 use federation_core::session::{SessionReceiver, SessionSender};
 use federation_wire::frame::{FrameKind, Route};
@@ -19,7 +21,8 @@ use federation_wire::v1::pull::PullRequest;
 use tokio::sync::mpsc;
 
 use super::driver::Active;
-use super::push::{DeadLetters, Outgoing, begin_session, claims, end_session};
+use super::push::{DeadLetters, Outgoing, Terms, begin_session, claims, end_session};
+use super::settled::TakeKey;
 use super::{Delivering, Peer};
 use crate::admit::admit;
 use crate::exchange::{ExchangeError, next, start};
@@ -54,6 +57,9 @@ async fn pull(inner: &Arc<Inner>, peer: &Arc<Peer>, active: &Active) -> Result<S
     let clock = ClockPage::of(&inner.snapshot().clock, None);
     // As of before the peer fixes what it gives.
     let was_whole = !peer.state().rebootstrapping;
+    let has = peer.clock_in(active.boot).ok_or(ExchangeError::Invalid)?;
+    let take_key = || TakeKey { boot: active.boot, acceptance: inner.gate.acceptance(&inner.own_scope()) };
+    let key = take_key();
     let body = PullRequest { clock, bytes_max: u64::MAX }.to_bytes();
     let begun = start(inner, peer, &active.connection, active.boot, Route::Pull, &body);
     let (request, mut frames) = patient(begun).await?;
@@ -74,13 +80,16 @@ async fn pull(inner: &Arc<Inner>, peer: &Arc<Peer>, active: &Active) -> Result<S
                 admitted.account_in(&mut receiver, number);
             }
             Delivery::Complete(complete) => {
-                take_claim(inner, &receiver, &complete).await?;
+                take_claim(inner, peer, &receiver, &complete).await?;
                 match complete.claim.next {
                     Some(_) => {}
                     // What was refused for now is not here: the peer is to be drained once it can be taken.
                     None if is_deferred => return Ok(SessionEnd::Broken),
                     None => {
-                        drained(inner, peer, was_whole).await?;
+                        if take_key() == key {
+                            peer.state().taken.join(key, &has);
+                        }
+                        drained(inner, peer, was_whole, &complete).await?;
                         return Ok(SessionEnd::Complete);
                     }
                 }
@@ -93,11 +102,16 @@ async fn pull(inner: &Arc<Inner>, peer: &Arc<Peer>, active: &Active) -> Result<S
 /// Takes a claim into the clock, less what this node refused.
 async fn take_claim(
     inner: &Inner,
+    peer: &Peer,
     receiver: &SessionReceiver,
     complete: &Complete,
 ) -> Result<(), ExchangeError> {
-    let mut claimed =
+    let claimed =
         receiver.complete(complete.pages, &complete.claim.dots).map_err(|_| ExchangeError::Invalid)?;
+    let claimable = inner.claimable_from(peer, complete);
+    let is_limited = claimable != Claimable::Everything;
+    inner.metrics.with(|counters| counters.completions_limited += u64::from(is_limited));
+    let mut claimed = NodeClock::from(claimable.of(&claimed, &peer.id));
     inner.metrics.with(|counters| counters.completions_withheld += u64::from(receiver.withholds()));
     if is_planted(Defect::VoidLostSeqs) && inner.snapshot().facts.rebootstrap.is_some() {
         for (origin, seqs) in complete.claim.dots.iter().filter(|(o, _)| o.node == inner.config.node) {
@@ -115,16 +129,28 @@ async fn take_claim(
 
 /// A peer has been drained in full: if this node re-bootstraps, that is a step. One that is not whole itself may get
 /// more: that counts only as long as it is not, and is not remembered.
-async fn drained(inner: &Arc<Inner>, peer: &Peer, was_whole: bool) -> Result<(), ExchangeError> {
+///
+/// The same of one that keeps or gives only a part of what this node keeps; one that gives nothing is not drained.
+async fn drained(
+    inner: &Arc<Inner>,
+    peer: &Peer,
+    was_whole: bool,
+    complete: &Complete,
+) -> Result<(), ExchangeError> {
     if inner.snapshot().facts.rebootstrap.is_none() {
         return Ok(());
     }
-    let is_unwhole = {
+    let Some(worth) = inner.worth_of_drain(complete) else { return Ok(()) };
+    let is_remembered = {
         let mut state = peer.state();
-        state.drained_unwhole = !was_whole && state.rebootstrapping;
-        state.drained_unwhole
+        state.drained = match worth {
+            _ if !was_whole && state.rebootstrapping => Some(DrainedPeer::Rebootstrapping),
+            DrainedPeer::Partial if was_whole => Some(DrainedPeer::Partial),
+            _ => None,
+        };
+        state.drained.is_none()
     };
-    if is_unwhole {
+    if !is_remembered {
         end_rebootstrap_if_done(inner).await;
         return Ok(());
     }
@@ -194,26 +220,30 @@ async fn give(
     frames: &mpsc::Sender<Bytes>,
 ) -> Option<()> {
     let dead = DeadLetters::of(inner, peer);
+    let terms = Terms::of(inner, peer);
     let start = begin_session(inner, peer).await.ok()?;
     let session = start.session;
-    let outgoing = Outgoing { session, known, dead };
-    let given = give_session(inner, request, &outgoing, frames, SessionSender::new(start)).await;
+    let sender = SessionSender::new(start, terms.claimable);
+    let outgoing = Outgoing::new(peer, session, known, dead, terms.clone());
+    let given = give_session(inner, peer, request, &outgoing, frames, sender, &terms).await;
     end_session(inner, session).await;
     given
 }
 
 async fn give_session(
     inner: &Inner,
+    peer: &Peer,
     request: &Asked,
     outgoing: &Outgoing,
     frames: &mpsc::Sender<Bytes>,
     mut sender: SessionSender,
+    terms: &Terms,
 ) -> Option<()> {
     let session = outgoing.session;
     let item = |body: &[u8]| inner.gate.seal_answer(request, |to| FrameKind::Item { to }, body);
     let mut after = None;
     loop {
-        let page = outgoing.page(inner, after).await.ok()?;
+        let page = outgoing.page(inner, peer, after).await?;
         if !page.ops.is_empty() {
             let lane = Lane::Backfill { session: session.0, page: sender.next_page() };
             let ops = page.ops.iter().map(|op| PageOp::of(&op.sealed)).collect();
@@ -224,7 +254,7 @@ async fn give_session(
             break;
         }
     }
-    for claim in claims(&sender) {
+    for claim in claims(inner, &sender, terms) {
         frames.send(item(&claim.to_bytes())).await.ok()?;
     }
     Some(())

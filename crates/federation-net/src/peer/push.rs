@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use federation_core::attest::{Claimable, CompletionScopes};
 use federation_core::coordinator::PeerAnswer;
 use federation_core::dot::Dot;
 use federation_core::id::{BootId, NodeId, OpHash};
@@ -23,6 +24,7 @@ use federation_wire::v1::push::{Completion, PushAnswer};
 use tokio::time::Instant;
 
 use super::driver::Active;
+use super::settled::OfferKey;
 use super::{Peer, SentOp};
 use crate::exchange::{ExchangeError, exchange};
 use crate::inner::Inner;
@@ -39,6 +41,12 @@ pub(crate) async fn send_live(
     page: u64,
     ops: &[Arc<Written>],
 ) -> LinkEvent {
+    // By what it is trusted with now, not when the op was offered.
+    let trust = inner.gate.trust(&peer.id);
+    let ops: Vec<_> = ops.iter().filter(|op| trust.lets_out(&op.op.key.namespace)).collect();
+    if ops.is_empty() {
+        return LinkEvent::PageAnswered { page, retry: false };
+    }
     let body =
         Page { lane: Lane::Live, ops: ops.iter().map(|op| PageOp::of(&op.sealed)).collect() }.to_bytes();
     let sent: Vec<_> =
@@ -71,9 +79,10 @@ pub(crate) async fn send_live(
 pub(crate) async fn run_push(inner: &Arc<Inner>, peer: &Arc<Peer>, active: &Active) -> SessionEnd {
     let Some(_right) = peer.begin_delivering() else { return SessionEnd::Elsewhere };
     let dead = DeadLetters::of(inner, peer);
+    let terms = Terms::of(inner, peer);
     let Ok(start) = begin_session(inner, peer).await else { return SessionEnd::Broken };
     let session = start.session;
-    let end = deliver(inner, peer, active, start, dead).await;
+    let end = deliver(inner, peer, active, start, dead, terms).await;
     end_session(inner, session).await;
     let (end, slug) = match end {
         Ok(end) => (end, "push_complete"),
@@ -98,11 +107,45 @@ pub(crate) async fn end_session(inner: &Inner, session: SessionId) {
     }
 }
 
+/// The terms on which a session delivers: as of before it began. A session whose terms change is broken off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Terms {
+    key: OfferKey,
+    /// What the receiver is told that it is granted.
+    grant: Scope,
+    pub(crate) claimable: Claimable,
+}
+
+impl Terms {
+    pub(crate) fn of(inner: &Inner, peer: &Peer) -> Self {
+        let (trust, own) = (inner.gate.trust(&peer.id), inner.own_scope());
+        let state = peer.state();
+        // What a peer is sent is by its enrolment. If it keeps something else, what it was not sent is not known: nothing
+        // may be claimed, and it is not drained either.
+        let is_mismatched = state.is_mismatched(&trust);
+        let grant = if is_mismatched { Scope::nothing() } else { trust.grant.clone() };
+        let scopes = CompletionScopes {
+            sender: &own,
+            grant: &grant,
+            relay: &Scope::everything(),
+            receiver: &trust.replicates,
+        };
+        let claimable = if is_mismatched { Claimable::Nothing } else { scopes.claimable() };
+        Self { key: state.offer_key(&trust), grant, claimable }
+    }
+
+    /// Whether they still hold.
+    fn hold(&self, inner: &Inner, peer: &Peer) -> bool {
+        Self::of(inner, peer) == *self
+    }
+}
+
 /// What a session reads from: what the receiver has, and what it will not have.
 pub(crate) struct Outgoing {
     pub(crate) session: SessionId,
-    pub(crate) known: NodeClock,
-    pub(crate) dead: DeadLetters,
+    known: NodeClock,
+    dead: DeadLetters,
+    terms: Terms,
 }
 
 /// The ops that a peer had refused for good before its session began: not sent again. Looked up before, so that
@@ -124,31 +167,52 @@ impl DeadLetters {
 }
 
 impl Outgoing {
-    /// The next page, without what is dead for the receiver.
-    pub(crate) async fn page(&self, inner: &Inner, after: Option<Dot>) -> Result<SessionPage, StoreError> {
+    /// A session to a receiver that has `known`. What it was offered before it has, or will not have.
+    pub(crate) fn new(
+        peer: &Peer,
+        session: SessionId,
+        mut known: NodeClock,
+        dead: DeadLetters,
+        terms: Terms,
+    ) -> Self {
+        if let Some(offered) = peer.state().offered.under(&terms.key) {
+            known.join(offered);
+        }
+        Self { session, known, dead, terms }
+    }
+
+    /// The next page, without what is dead for the receiver; none if the store does not give it, or the terms have changed.
+    pub(crate) async fn page(&self, inner: &Inner, peer: &Peer, after: Option<Dot>) -> Option<SessionPage> {
+        if !self.terms.hold(inner, peer) {
+            return None;
+        }
         let wanted = SessionQuery {
             session: self.session,
             known: self.known.clone(),
+            trust: self.terms.key.trust.clone(),
             after,
             ops_max: GROUP_OPS_MAX,
             bytes_max: SESSION_PAGE_BYTES_MAX,
         };
-        let mut page = query(&inner.store, |store, done| store.session_page(wanted, done)).await?;
+        let mut page = query(&inner.store, |store, done| store.session_page(wanted, done)).await.ok()?;
         page.ops.retain(|op| !self.dead.has(&op.dot));
-        Ok(page)
+        Some(page)
     }
 }
 
 /// The messages that claim a session complete: more than one only for a clock of tens of thousands of ranges.
-pub(crate) fn claims(sender: &SessionSender) -> Vec<Complete> {
+pub(crate) fn claims(inner: &Inner, sender: &SessionSender, terms: &Terms) -> Vec<Complete> {
+    let is_limited = terms.claimable != Claimable::Everything;
+    inner.metrics.with(|counters| counters.completions_limited += u64::from(is_limited));
+    let replica_scope = inner.own_scope();
     ClockPage::all(&sender.complete_to())
         .into_iter()
         .map(|claim| Complete {
             session: sender.start().session,
             pages: sender.pages(),
             claim,
-            replica_scope: Scope::everything(),
-            grant: Scope::everything(),
+            replica_scope: replica_scope.clone(),
+            grant: terms.grant.clone(),
         })
         .collect()
 }
@@ -159,22 +223,24 @@ async fn deliver(
     active: &Active,
     start: SessionStart,
     dead: DeadLetters,
+    terms: Terms,
 ) -> Result<SessionEnd, ()> {
     let session = start.session;
-    let outgoing = Outgoing { session, known: peer.clock_in(active.boot).ok_or(())?, dead };
-    let mut sender = SessionSender::new(start);
+    let known = peer.clock_in(active.boot).ok_or(())?;
+    let outgoing = Outgoing::new(peer, session, known, dead, terms.clone());
+    let mut sender = SessionSender::new(start, terms.claimable);
     let mut retry = false;
-    let mut page = outgoing.page(inner, None).await.map_err(drop)?;
+    let mut page = outgoing.page(inner, peer, None).await.ok_or(())?;
     loop {
         let next = page.next.clone();
         let read_ahead = async {
             match &next {
-                Some(after) => outgoing.page(inner, Some(after.clone())).await.map(Some),
+                Some(after) => outgoing.page(inner, peer, Some(after.clone())).await.map(Some).ok_or(()),
                 None => Ok(None),
             }
         };
         if page.ops.is_empty() {
-            match read_ahead.await.map_err(drop)? {
+            match read_ahead.await? {
                 Some(following) => page = following,
                 None => break,
             }
@@ -184,20 +250,31 @@ async fn deliver(
         let (sent, following) =
             tokio::join!(send_page(inner, peer, active, lane, &page, &mut sender), read_ahead);
         retry |= sent?;
-        match following.map_err(drop)? {
+        match following? {
             Some(following) => page = following,
             None => break,
         }
     }
     inner.metrics.with(|counters| counters.completions_withheld += u64::from(sender.withholds()));
-    for claim in claims(&sender) {
+    if !terms.hold(inner, peer) {
+        return Err(());
+    }
+    let mut is_merged = true;
+    for claim in claims(inner, &sender, &terms) {
         let answer = push(inner, peer, active, &claim.to_bytes(), PAGE_IDLE).await.map_err(drop)?;
         match answer.completion {
             Some(Completion::Merged | Completion::PartTaken) => {}
+            // How much that is only the next hello tells.
+            Some(Completion::MergedOwn | Completion::NotMerged) => is_merged = false,
             _ => return Err(()),
         }
     }
-    peer.learns(active.boot, &sender.complete_to());
+    if is_merged {
+        peer.learns(active.boot, &sender.complete_to());
+    }
+    if !retry && terms.hold(inner, peer) {
+        peer.state().offered.join(terms.key, &sender.start().clock);
+    }
     Ok(if retry { SessionEnd::Broken } else { SessionEnd::Complete })
 }
 

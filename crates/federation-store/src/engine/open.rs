@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use federation_core::id::{LogPosition, StoreId};
-use federation_core::port::store::{Health, Snapshot, StoreError};
+use federation_core::node_clock::NodeClock;
+use federation_core::port::store::{Fact, Health, Snapshot, StoreError};
 
 use super::write::clear_ghosts;
 use super::{Engine, OpenReport, RebuildReason, Setup, Shared};
@@ -19,7 +20,7 @@ use crate::replay::Replay;
 use crate::schema::facts::LogFact;
 use crate::schema::keys;
 use crate::schema::values::{IndexMark, decode_checkpoint};
-use crate::state::{LookupError, State};
+use crate::state::{LookupError, State, live_clock, remove_clock, write_clock};
 
 /// The index as it is behind the whole log.
 struct Caught<I> {
@@ -113,6 +114,17 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
             facts.push(LogFact::Store { store, node: setup.node.clone(), new_mesh: ids.new_mesh });
         }
         facts.push(LogFact::Boot { boot: ids.boot, previous_end });
+        let known = Arc::clone(&self.state.memory.facts);
+        let is_widened = self.state.memory.is_widened_by(&setup.replica_scope);
+        if is_new || known.replica_scope != setup.replica_scope {
+            facts.push(LogFact::ReplicaScope(setup.replica_scope.clone()));
+        }
+        if is_widened && let Some(last) = known.store {
+            tracing::warn!(scope = %setup.replica_scope, "the replica scope was widened: the node re-bootstraps");
+            let created_ms = ids.now.0.max(last.created_ms.saturating_add(1));
+            let store = StoreId { created_ms, random: ids.store_random };
+            facts.push(LogFact::Remember(Fact::RebootstrapBegun { store }));
+        }
         self.builder.clear();
         for fact in &facts {
             let (kind, content) = fact.encode();
@@ -120,6 +132,11 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
         }
         let start = self.append().map_err(refused)?;
         let mut batch = Batch::new();
+        if is_widened {
+            remove_clock(&mut batch, &self.state.clock);
+            self.state.clock = live_clock(&self.shared.index)?;
+            write_clock(&mut batch, &NodeClock::new(), &self.state.clock, &self.state.clock);
+        }
         for fact in facts {
             self.state.memory.learn(fact, &mut batch);
         }

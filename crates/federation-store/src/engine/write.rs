@@ -189,6 +189,10 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
                 !is_known && self.is_live_after(dot, plan)?
             }
             Fact::Peer(peer, known) => facts.peers.get(peer) != Some(known),
+            Fact::DeadLettersRetried(peer) => facts
+                .dead_letters
+                .get(peer)
+                .is_some_and(|letters| letters.values().any(|reason| reason.may_end())),
             Fact::RebootstrapBegun { .. } | Fact::RebootstrapDrained(_) | Fact::RebootstrapDone => true,
         })
     }
@@ -287,7 +291,9 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
         self.last_session += 1;
         let session = SessionId(self.last_session);
         self.sessions().insert(session);
-        Ok(SessionStart { session, clock: self.state.clock.clone(), withheld })
+        let facts = &self.state.memory.facts;
+        let own = self.state.memory.node.as_ref().and_then(|node| facts.own_origin(node));
+        Ok(SessionStart { session, clock: self.state.clock.clone(), withheld, own })
     }
 }
 

@@ -37,10 +37,14 @@ pub(crate) enum RecordKind {
     RebootstrapDone = 15,
     /// The boot ended in order: nothing of it follows.
     Closed = 16,
+    /// What the node keeps from here on.
+    ReplicaScope = 17,
+    /// What a peer refused for what it is goes to it once more.
+    DeadLettersRetried = 18,
 }
 
 impl RecordKind {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 18] = [
         Self::Op,
         Self::Store,
         Self::Boot,
@@ -57,6 +61,8 @@ impl RecordKind {
         Self::RebootstrapDrained,
         Self::RebootstrapDone,
         Self::Closed,
+        Self::ReplicaScope,
+        Self::DeadLettersRetried,
     ];
 
     fn of(number: u8) -> Option<Self> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
+use federation_core::attest::Trust;
 use federation_core::dot::Dot;
 use federation_core::node_clock::NodeClock;
 use federation_core::planted::{Defect, is_planted};
@@ -39,11 +40,12 @@ pub(super) fn page<D: Disk, I: Index>(
     let mut page = Page { reads, query, ops: Vec::new(), bytes: 0, sent: BTreeSet::new() };
     let mut last = query.after.clone();
     let mut stretch = FIRST_STRETCH;
+    let mut walked = 0;
     loop {
-        let (dots, is_last) = reads.answer(dots_behind(&reads.shared.index, last.as_ref(), stretch))?;
+        let Stretch { dots, end } =
+            reads.answer(Stretch::behind(&reads.shared.index, last.as_ref(), stretch, &query.trust))?;
         let mut skip_to: Option<Dot> = None;
-        let stretch_end = dots.last().filter(|_| !is_last);
-        let is_to_come = |later: &Dot| dots.contains(later) || stretch_end.is_some_and(|end| later > end);
+        let is_to_come = |later: &Dot| dots.contains(later) || end.as_ref().is_some_and(|end| later > end);
         for dot in dots.iter().cloned() {
             if skip_to.as_ref().is_some_and(|known| dot <= *known) {
                 continue;
@@ -62,8 +64,14 @@ pub(super) fn page<D: Disk, I: Index>(
             }
             last = Some(dot);
         }
-        if is_last {
+        if end.is_none() {
             return Ok(SessionPage { ops: page.ops, next: None });
+        }
+        // What is not let out or is known may be all that a stretch has, and more: the last known one may lie behind it.
+        last = last.max(end);
+        walked += stretch;
+        if walked >= WALKED_MAX {
+            return Ok(SessionPage { ops: page.ops, next: last });
         }
         stretch = (2 * stretch).min(LONGEST_STRETCH);
     }
@@ -120,32 +128,47 @@ fn record_of<I: Index>(index: &I, dot: &Dot) -> Result<values::Stored, LookupErr
     Ok(values::Stored::default())
 }
 
-/// Up to about `limit` live dots and ghosts behind `after`, in order, without a gap; and whether that is all.
-fn dots_behind<I: Index>(
-    index: &I,
-    after: Option<&Dot>,
-    limit: usize,
-) -> Result<(BTreeSet<Dot>, bool), LookupError> {
-    let from = |table| after.map_or_else(|| vec![table], |dot| keys::after(&keys::dot(table, dot)));
-    let live = index.scan(&from(keys::LIVE), &[keys::LIVE + 1], limit)?;
-    let ghosts = index.scan(&from(keys::GHOST), &[keys::GHOST + 1], limit)?;
-    let (live, live_to) = dots(&live, limit)?;
-    let (ghosts, ghosts_to) = dots(&ghosts, limit)?;
-    // Where one table was cut, the other one's dots behind that are for the next stretch.
-    let to = match (live_to, ghosts_to) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    };
-    let is_last = to.is_none();
-    let all = live.into_iter().chain(ghosts).filter(|dot| to.as_ref().is_none_or(|to| dot <= to));
-    Ok((all.collect(), is_last))
+/// A part of the walk.
+struct Stretch {
+    /// The live dots and ghosts of records that are let out, in order, without a gap.
+    dots: BTreeSet<Dot>,
+    /// Where it ends; none: it is the last.
+    end: Option<Dot>,
 }
 
-/// The dots of these entries, and the last one if there may be more behind it.
-fn dots(entries: &[Entry], limit: usize) -> Result<(Vec<Dot>, Option<Dot>), LookupError> {
-    let dots: Vec<Dot> = entries.iter().map(|(key, _)| keys::read_dot(key)).collect::<Result<_, _>>()?;
-    let to = if entries.len() == limit { dots.last().cloned() } else { None };
-    Ok((dots, to))
+impl Stretch {
+    /// About `limit` dots of each table behind `after`.
+    fn behind<I: Index>(
+        index: &I,
+        after: Option<&Dot>,
+        limit: usize,
+        trust: &Trust,
+    ) -> Result<Self, LookupError> {
+        let from = |table| after.map_or_else(|| vec![table], |dot| keys::after(&keys::dot(table, dot)));
+        let live = index.scan(&from(keys::LIVE), &[keys::LIVE + 1], limit)?;
+        let ghosts = index.scan(&from(keys::GHOST), &[keys::GHOST + 1], limit)?;
+        // Where one table was cut, the other one's dots behind that are for the next stretch.
+        let end = match (cut_at(&live, limit)?, cut_at(&ghosts, limit)?) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let mut dots = BTreeSet::new();
+        for (key, value) in live.iter().chain(&ghosts) {
+            let dot = keys::read_dot(key)?;
+            if end.as_ref().is_none_or(|end| dot <= *end)
+                && trust.lets_out(&values::decode_key(value)?.namespace)
+            {
+                dots.insert(dot);
+            }
+        }
+        Ok(Self { dots, end })
+    }
+}
+
+/// The last dot of these entries, if there may be more behind it.
+fn cut_at(entries: &[Entry], limit: usize) -> Result<Option<Dot>, LookupError> {
+    let last = entries.last().filter(|_| entries.len() == limit);
+    Ok(last.map(|(key, _)| keys::read_dot(key)).transpose()?)
 }
 
 /// If `known` holds `dot`: the last dot of the range that holds it.
@@ -158,5 +181,7 @@ fn known_to(known: &NodeClock, dot: &Dot) -> Option<Dot> {
 /// A stretch that begins with known dots is thrown away, so the first are short.
 const FIRST_STRETCH: usize = 16;
 const LONGEST_STRETCH: usize = 512;
+/// Dots looked at for one page: where little is let out, a page may be short, or empty, and not the last.
+const WALKED_MAX: usize = 64 * LONGEST_STRETCH;
 /// The ops that a planted defect leaves out.
 const SKIPPED_EVERY: u64 = 8;

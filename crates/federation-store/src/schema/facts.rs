@@ -6,6 +6,7 @@ use federation_core::dot::Dot;
 use federation_core::id::{BootId, LogPosition, NodeId, StoreId};
 use federation_core::limits::BOOTS_MAX;
 use federation_core::port::store::{Boot, Fact, Facts, PeerFact, Rebootstrap, RefusalReason};
+use federation_core::scope::Scope;
 use federation_wire::codec;
 use federation_wire::v1::types::Wire;
 
@@ -35,6 +36,8 @@ pub(crate) enum LogFact {
     Closed,
     /// Own ops carry this epoch.
     Epoch(BootId),
+    /// The node keeps this from here on.
+    ReplicaScope(Scope),
     /// What the port was asked to remember.
     Remember(Fact),
 }
@@ -62,10 +65,14 @@ impl LogFact {
             }
             Self::Closed => (RecordKind::Closed, Vec::new()),
             Self::Epoch(epoch) => (RecordKind::Epoch, codec::encode(&Wire(*epoch))),
+            Self::ReplicaScope(scope) => (RecordKind::ReplicaScope, codec::encode(&Wire(scope))),
             Self::Remember(fact) => match fact {
                 Fact::Peer(peer, known) => (RecordKind::Peer, codec::encode(&(Wire(peer), Wire(known)))),
                 Fact::DeadLetter { peer, dot, reason } => {
                     (RecordKind::DeadLetter, codec::encode(&(Wire(peer), Wire(dot), Wire(*reason))))
+                }
+                Fact::DeadLettersRetried(peer) => {
+                    (RecordKind::DeadLettersRetried, codec::encode(&Wire(peer)))
                 }
                 Fact::RebootstrapBegun { store } => {
                     (RecordKind::RebootstrapBegun, codec::encode(&Wire(*store)))
@@ -93,6 +100,10 @@ impl LogFact {
             RecordKind::DeadLetter => decode(WHAT, content).map(|(Wire(peer), Wire(dot), Wire(reason))| {
                 Self::Remember(Fact::DeadLetter { peer, dot, reason })
             }),
+            RecordKind::ReplicaScope => decode(WHAT, content).map(|Wire(scope)| Self::ReplicaScope(scope)),
+            RecordKind::DeadLettersRetried => {
+                decode(WHAT, content).map(|Wire(peer)| Self::Remember(Fact::DeadLettersRetried(peer)))
+            }
             RecordKind::RebootstrapBegun => {
                 decode(WHAT, content).map(|Wire(store)| Self::Remember(Fact::RebootstrapBegun { store }))
             }
@@ -154,6 +165,13 @@ impl Memory {
                 self.write_ending(batch);
                 batch.put(key(EPOCH), codec::encode(&Wire(epoch)));
             }
+            LogFact::ReplicaScope(scope) => {
+                // Ops of an epoch are all of one scope: what completes them relies on it.
+                facts.own_epoch = None;
+                batch.remove(key(EPOCH));
+                batch.put(key(SCOPE), codec::encode(&Wire(&scope)));
+                facts.replica_scope = scope;
+            }
             LogFact::Remember(Fact::Peer(peer, known)) => {
                 batch.put(peer_key(PEER, &peer), codec::encode(&Wire(&known)));
                 facts.peers.insert(peer, known);
@@ -161,6 +179,13 @@ impl Memory {
             LogFact::Remember(Fact::DeadLetter { peer, dot, reason }) => {
                 batch.put(letter_key(&peer, &dot), codec::encode(&Wire(reason)));
                 facts.dead_letters.entry(peer).or_default().insert(dot, reason);
+            }
+            LogFact::Remember(Fact::DeadLettersRetried(peer)) => {
+                let letters = facts.dead_letters.entry(peer.clone()).or_default();
+                for (dot, _) in letters.extract_if(.., |_, reason| reason.may_end()) {
+                    batch.remove(letter_key(&peer, &dot));
+                }
+                facts.dead_letters.retain(|_, letters| !letters.is_empty());
             }
             LogFact::Remember(Fact::RebootstrapBegun { store }) => {
                 facts.store = Some(store);
@@ -184,6 +209,11 @@ impl Memory {
                 self.write_rebootstrap(batch);
             }
         }
+    }
+
+    /// Whether a node that keeps `scope` from here on keeps anything that it did not.
+    pub(crate) fn is_widened_by(&self, scope: &Scope) -> bool {
+        !self.facts.replica_scope.covers(scope)
     }
 
     /// Something else than a boot follows what the log said last: if that was an end, it was none.
@@ -226,6 +256,7 @@ impl Memory {
             }
             BOOTS => facts.boots = decode(WHAT, value).map(|Wire(boots)| boots)?,
             ENDING => (facts.ended_in_order, self.is_closed) = decode(WHAT, value)?,
+            SCOPE => facts.replica_scope = decode(WHAT, value).map(|Wire(scope)| scope)?,
             EPOCH => facts.own_epoch = Some(decode(WHAT, value).map(|Wire(epoch)| epoch)?),
             REBOOTSTRAP => {
                 let Wire(drained): Wire<Option<Vec<NodeId>>> = decode(WHAT, value)?;
@@ -289,6 +320,7 @@ const NODE: u8 = b'n';
 const STORE: u8 = b's';
 const BOOTS: u8 = b'b';
 const EPOCH: u8 = b'e';
+const SCOPE: u8 = b'k';
 const ENDING: u8 = b'c';
 const REBOOTSTRAP: u8 = b'r';
 const PEER: u8 = b'p';

@@ -17,6 +17,7 @@ mod model;
 mod race;
 mod reads;
 mod real;
+mod scope;
 mod script;
 mod verified;
 mod world;

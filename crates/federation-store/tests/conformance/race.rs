@@ -3,6 +3,7 @@
 
 use crate::script::{open_epoch, put};
 use crate::world::{begin_session, commit, setup, small};
+use federation_core::attest::Trust;
 use federation_core::node_clock::NodeClock;
 use federation_core::port::store::{Request, SessionQuery};
 use federation_store::index::OrderedIndex;
@@ -75,6 +76,7 @@ fn a_write_while_a_page_is_read_takes_nothing_out_of_the_session() {
         .session_page(&SessionQuery {
             session: start.session,
             known: NodeClock::new(),
+            trust: Trust::full(),
             after: None,
             ops_max: 10,
             bytes_max: 1 << 20,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use federation_core::attest::Trust;
 use federation_core::decide::Change;
 use federation_core::dot::Dot;
 use federation_core::dot_set::DotSet;
@@ -10,6 +11,7 @@ use federation_core::node_clock::NodeClock;
 use federation_core::port::store::{
     Fact, ListPage, ListQuery, RefusalReason, Request, SessionPage, SessionQuery, SessionStart, StoreError,
 };
+use federation_core::scope::Scope;
 use federation_core::seq_ranges::SeqRange;
 use federation_core::vector_clock::VectorClock;
 
@@ -40,7 +42,8 @@ fn known(ranges: &[(u64, u64)]) -> NodeClock {
 }
 
 fn query(start: &SessionStart, known: &NodeClock, after: Option<Dot>, ops_max: usize) -> SessionQuery {
-    SessionQuery { session: start.session, known: known.clone(), after, ops_max, bytes_max: 1 << 20 }
+    let (session, known, trust) = (start.session, known.clone(), Trust::full());
+    SessionQuery { session, known, trust, after, ops_max, bytes_max: 1 << 20 }
 }
 
 /// Walks a session to its end; `between` runs after each page. Returns the seqs of each page.
@@ -278,7 +281,7 @@ fn the_state_hash_is_that_of_the_live_state_alone() {
     for seq in 1..=3 {
         admit(&mut one, seq);
     }
-    let hash = |engine: &SimulatedEngine| engine.reads().state_hash().unwrap();
+    let hash = |engine: &SimulatedEngine| engine.reads().state_hash(&Scope::everything()).unwrap();
     let hashes: BTreeMap<u64, _> = [3, 2]
         .into_iter()
         .map(|seq| {

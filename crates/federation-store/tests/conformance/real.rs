@@ -13,6 +13,7 @@ use federation_core::port::sealer::Sealer;
 use federation_core::port::store::{
     Committed, Done, Health, Outcome, ReplicaStore, Request, StateHash, StoreError,
 };
+use federation_core::scope::Scope;
 use federation_store::disk::LockError;
 use federation_store::{
     Engine, INDEX_DIRECTORY, InlineStore, OpenError, Options, RealDisk, RebuildReason, SledIndexes, Stepping,
@@ -143,7 +144,7 @@ fn ask<T: Send + 'static>(ask: impl FnOnce(Done<Result<T, StoreError>>)) -> Resu
 const DEADLINE: Duration = Duration::from_mins(1);
 
 fn state_hash(store: &impl ReplicaStore) -> StateHash {
-    ask(|done| store.state_hash(done)).unwrap()
+    ask(|done| store.state_hash(Scope::everything(), done)).unwrap()
 }
 
 #[test]

@@ -13,6 +13,7 @@ use federation_core::port::sealer::Sealer;
 use federation_core::port::store::{
     Committed, Facts, OpenIds, Outcome, RecordRead, Request, SessionStart, StateHash, StoreError,
 };
+use federation_core::scope::Scope;
 use federation_core::time::WallMs;
 use federation_store::disk::{Disk, Loss};
 use federation_store::index::{IndexOpener, Survival};
@@ -64,6 +65,7 @@ pub(crate) fn setup(options: Options, new_mesh: bool) -> Setup {
     Setup {
         ids: OpenIds { boot, store_random: 77, now: WallMs(NOW), new_mesh },
         node: node("a"),
+        replica_scope: Scope::everything(),
         sealer: Arc::new(Unsigned),
         clock: Arc::new(Fixed(NOW)),
         options,
@@ -95,6 +97,12 @@ impl World {
 
     pub(crate) fn try_open(&self, new_mesh: bool) -> Result<(SimulatedEngine, OpenReport), OpenError> {
         Engine::open(self.disk.clone(), &self.indexes, setup(small(), new_mesh), &mut |_, _| {})
+    }
+
+    /// Opens the directory for a node that keeps this.
+    pub(crate) fn open_keeping(&self, replica_scope: Scope) -> SimulatedEngine {
+        let setup = Setup { replica_scope, ..setup(small(), false) };
+        Engine::open(self.disk.clone(), &self.indexes, setup, &mut |_, _| {}).unwrap().0
     }
 
     pub(crate) fn open(&self) -> (SimulatedEngine, OpenReport) {
@@ -158,5 +166,10 @@ pub(crate) fn see<D: Disk, O: IndexOpener>(
     facts.ended_in_order = false;
     facts.store = None;
     let records = keys.into_iter().map(|key| (key.clone(), reads.record(&key).unwrap())).collect();
-    Seen { clock: snapshot.clock.clone(), records, facts, hash: reads.state_hash().unwrap() }
+    Seen {
+        clock: snapshot.clock.clone(),
+        records,
+        facts,
+        hash: reads.state_hash(&Scope::everything()).unwrap(),
+    }
 }

@@ -96,6 +96,8 @@ pub struct PeerStatus {
     /// Its wall clock minus this node's in milliseconds, as of the last hello.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_skew_ms: Option<i64>,
+    /// Whether what it says that it keeps is not what it is enrolled with.
+    pub scope_mismatch: bool,
     /// Why it must re-bootstrap, by this node's verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub must_rebootstrap: Option<String>,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use federation_core::attest::{Authors, Kinds, ListError, Trust};
 use federation_core::dot::Dot;
 use federation_core::id::{BootId, IdError, KeyId, NodeId};
 use federation_core::limits::NODES_MAX;
@@ -15,6 +16,7 @@ use crate::keys::{KeyError, PublicKey};
 use crate::v1::types::Wire;
 
 const CONFIG_DOMAIN: &[u8] = b"federation/v1/config\0";
+const ACCEPTANCE_DOMAIN: &[u8] = b"federation/v1/acceptance\0";
 /// Keys of one node: two while one is rotated, the retired ones beside them.
 const KEYS_PER_NODE_MAX: usize = 32;
 /// Series that are named of one revoked key: each is a start of its node without an orderly end before it.
@@ -35,14 +37,8 @@ pub struct EnrolledNode {
     pub url: Option<PeerUrl>,
     /// Its keys, by id.
     pub keys: BTreeMap<KeyId, EnrolledKey>,
-    /// What it keeps.
-    pub replicates: Scope,
-    /// What may leave to it.
-    pub grant: Scope,
-    /// In what ops of this origin are taken.
-    pub accept: Scope,
-    /// In what its completion is trusted for other origins.
-    pub relay: Scope,
+    /// What it is trusted with.
+    pub trust: Trust,
     /// SHA-256 of its certificate, where an operator brings a PKI.
     pub tls_fingerprint: Option<[u8; 32]>,
     /// What it speaks.
@@ -117,6 +113,9 @@ pub enum FaultKind {
     /// A scope is not one.
     #[error(transparent)]
     Scope(#[from] ScopeError),
+    /// A list of authors or kinds is not one.
+    #[error(transparent)]
+    List(#[from] ListError),
     /// The fingerprint is not 64 hexadecimal digits.
     #[error("a fingerprint is 64 hexadecimal digits")]
     Fingerprint,
@@ -225,12 +224,26 @@ impl Directory {
             .nodes
             .values()
             .filter(|node| !node.is_retired())
-            .map(|node| (&node.id, &node.replicates))
+            .map(|node| (&node.id, &node.trust.replicates))
             .collect();
         nodes.insert(own, own_scope);
         let mut bytes = CONFIG_DOMAIN.to_vec();
         for node in nodes {
             codec::encode_into(&(Wire(node.0), Wire(node.1)), &mut bytes);
+        }
+        *blake3::hash(&bytes).as_bytes()
+    }
+
+    /// Version of what is taken, and believed, by a node that keeps `own_scope`: once it is another, what was refused
+    /// may be taken.
+    pub fn acceptance(&self, own_scope: &Scope) -> [u8; 32] {
+        let mut bytes = ACCEPTANCE_DOMAIN.to_vec();
+        codec::encode_into(&Wire(own_scope), &mut bytes);
+        for node in self.nodes.values() {
+            let Trust { accept, relay, authors, kinds, .. } = &node.trust;
+            let keys: Vec<String> = node.keys.keys().map(ToString::to_string).collect();
+            let lists = (keys, authors.patterns().collect::<Vec<_>>(), kinds.names());
+            codec::encode_into(&(Wire(&node.id), Wire(accept), Wire(relay), lists), &mut bytes);
         }
         *blake3::hash(&bytes).as_bytes()
     }
@@ -279,13 +292,7 @@ fn read_entry(raw: &Enrolment, before: &Directory, report: &mut Report<'_>) -> O
         report.add("url", FaultKind::DuplicateUrl);
     }
     let keys = read_keys(&raw.keys, before, report);
-    let mut scope = |field, globs: &[String]| {
-        report.take(field, Scope::parse(globs.iter().map(String::as_str))).unwrap_or_default()
-    };
-    let replicates = scope("replicates", &raw.replicates);
-    let grant = scope("grant", &raw.grant);
-    let accept = scope("accept", &raw.accept);
-    let relay = scope("relay", &raw.relay);
+    let trust = read_trust(raw, report);
     let tls_fingerprint = raw.tls_fingerprint.as_deref().and_then(|text| {
         report.take("tls_fingerprint", read_fingerprint(text).ok_or(FaultKind::Fingerprint))
     });
@@ -294,7 +301,23 @@ fn read_entry(raw: &Enrolment, before: &Directory, report: &mut Report<'_>) -> O
         report.add("tls_fingerprint", FaultKind::DuplicateFingerprint);
     }
     let protocol = raw.protocol;
-    Some(EnrolledNode { id: id?, url, keys, replicates, grant, accept, relay, tls_fingerprint, protocol })
+    Some(EnrolledNode { id: id?, url, keys, trust, tls_fingerprint, protocol })
+}
+
+fn read_trust(raw: &Enrolment, report: &mut Report<'_>) -> Trust {
+    fn texts(list: &[String]) -> impl Iterator<Item = &str> {
+        list.iter().map(String::as_str)
+    }
+    let mut scope =
+        |field, globs: &[String]| report.take(field, Scope::parse(texts(globs))).unwrap_or_default();
+    Trust {
+        replicates: scope("replicates", &raw.replicates),
+        grant: scope("grant", &raw.grant),
+        accept: scope("accept", &raw.accept),
+        relay: scope("relay", &raw.relay),
+        authors: report.take("authors", Authors::parse(texts(&raw.authors))).unwrap_or_default(),
+        kinds: report.take("kinds", Kinds::parse(texts(&raw.kinds))).unwrap_or_default(),
+    }
 }
 
 fn read_keys(raw: &[KeyEntry], before: &Directory, report: &mut Report<'_>) -> BTreeMap<KeyId, EnrolledKey> {
@@ -376,7 +399,7 @@ mod tests {
         assert_eq!(directory.calling_key(&b, key.id()), Some(key.public()));
         assert_eq!(directory.calling_key(&a, key.id()), None);
         let at = directory.at(&PeerUrl::parse("http://127.0.0.1:2/").unwrap()).unwrap();
-        assert_eq!((&at.id, at.replicates.clone()), (&b, Scope::everything()));
+        assert_eq!((&at.id, &at.trust), (&b, &Trust::full()));
     }
 
     #[test]
@@ -439,14 +462,11 @@ mod tests {
     #[test]
     fn an_absent_scope_means_nothing() {
         let mut bare = entry("a", 1, 1);
-        for scope in [&mut bare.replicates, &mut bare.grant, &mut bare.accept, &mut bare.relay] {
-            scope.clear();
+        for list in bare.trust_lists() {
+            list.clear();
         }
         let directory = Directory::new(&[bare]).unwrap();
-        let node = directory.nodes().next().unwrap();
-        for scope in [&node.replicates, &node.grant, &node.accept, &node.relay] {
-            assert!(scope.is_empty());
-        }
+        assert_eq!(directory.nodes().next().unwrap().trust, Trust::default());
     }
 
     #[test]
@@ -454,6 +474,8 @@ mod tests {
         let mut bad = entry("a b", 0, 3);
         bad.keys[0].id = Some("00".into());
         bad.grant = vec!["a*".into()];
+        bad.authors = vec!["a*b".into()];
+        bad.kinds = vec!["Memory".into()];
         bad.tls_fingerprint = Some("xy".into());
         let found = faults(&[entry("a", 1, 1), entry("a", 1, 1), bad]);
         let fields: Vec<_> = found.iter().map(|(entry, field, _)| (*entry, *field)).collect();
@@ -467,6 +489,8 @@ mod tests {
                 (3, "url"),
                 (3, "keys"),
                 (3, "grant"),
+                (3, "authors"),
+                (3, "kinds"),
                 (3, "tls_fingerprint")
             ]
         );
@@ -508,5 +532,29 @@ mod tests {
         assert_eq!(version, at_b.config_version(&b, &scope));
         assert_ne!(version, at_b.config_version(&b, &Scope::nothing()));
         assert_ne!(version, Directory::default().config_version(&a, &scope));
+    }
+
+    #[test]
+    fn what_is_taken_has_a_version() {
+        let of = |change: fn(&mut Enrolment), own: &Scope| {
+            let mut entry = entry("b", 2, 2);
+            change(&mut entry);
+            Directory::new(&[entry]).unwrap().acceptance(own)
+        };
+        let own = Scope::everything();
+        let version = of(|_| {}, &own);
+        assert_eq!(of(|entry| entry.grant.clear(), &own), version, "what leaves is no part of it");
+        assert_eq!(of(|entry| entry.url = None, &own), version);
+        let changes: [fn(&mut Enrolment); 5] = [
+            |entry| entry.accept = vec!["x".into()],
+            |entry| entry.relay.clear(),
+            |entry| entry.authors = vec!["a".into()],
+            |entry| entry.kinds = vec!["memory".into()],
+            |entry| entry.id = "c".into(),
+        ];
+        for change in changes {
+            assert_ne!(of(change, &own), version);
+        }
+        assert_ne!(of(|_| {}, &Scope::nothing()), version);
     }
 }

@@ -1,5 +1,6 @@
 //! What a receiver says of one op.
 
+use federation_core::attest::Forbidden;
 use federation_core::dot::Dot;
 use federation_core::id::OpHash;
 use federation_core::port::store::RefusalReason;
@@ -117,6 +118,16 @@ impl AckOutcome {
             Self::Duplicate => "duplicate",
             Self::Superseded => "superseded",
             Self::Refused(refusal) => refusal.slug(),
+        }
+    }
+}
+
+impl From<Forbidden> for OpRefusal {
+    fn from(why: Forbidden) -> Self {
+        match why {
+            Forbidden::NamespaceOutOfScope => Self::NamespaceOutOfScope,
+            Forbidden::AuthorNotAllowed => Self::AuthorNotAllowed,
+            Forbidden::KindNotAllowed => Self::KindNotAllowed,
         }
     }
 }

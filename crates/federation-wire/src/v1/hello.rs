@@ -31,6 +31,8 @@ pub struct Hello {
     pub config_version: [u8; 32],
     /// What it keeps.
     pub replica_scope: Scope,
+    /// Hash over what it takes of whom: with another, what it has refused as forbidden or invalid may be taken.
+    pub acceptance: [u8; 32],
     /// Whether it is re-bootstrapping.
     pub rebootstrapping: bool,
     /// Its verdict on the other: it must re-bootstrap, and why.
@@ -154,6 +156,7 @@ struct Dto {
     limits: PeerLimits,
     config_version: [u8; 32],
     replica_scope: Wire<Scope>,
+    acceptance: [u8; 32],
     rebootstrapping: bool,
     must_rebootstrap: Option<RebootstrapReason>,
     position: Wire<LogPosition>,
@@ -192,6 +195,7 @@ impl Hello {
             limits: hello.limits,
             config_version: hello.config_version,
             replica_scope: Wire(hello.replica_scope),
+            acceptance: hello.acceptance,
             rebootstrapping: hello.rebootstrapping,
             must_rebootstrap: hello.must_rebootstrap,
             position: Wire(hello.position),
@@ -215,6 +219,7 @@ impl Hello {
             limits: dto.limits,
             config_version: dto.config_version,
             replica_scope: dto.replica_scope.0,
+            acceptance: dto.acceptance,
             rebootstrapping: dto.rebootstrapping,
             must_rebootstrap: dto.must_rebootstrap,
             position: dto.position.0,

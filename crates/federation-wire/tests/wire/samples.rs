@@ -117,6 +117,7 @@ fn hello() -> Hello {
         limits: PeerLimits::OWN,
         config_version: [8; 32],
         replica_scope: Scope::everything(),
+        acceptance: [9; 32],
         rebootstrapping: false,
         must_rebootstrap: Some(RebootstrapReason::BehindWithinBoot),
         position: LogPosition(8_192),
