@@ -247,14 +247,17 @@ impl Gate {
         if channel.node().is_some_and(|node| node != sender) {
             return Err(Slug::IdentityMismatch);
         }
-        // The key that proves the channel is the one that must be good: the node may sign with its next one by now.
-        let key_id = channel.key().unwrap_or(header.key_id);
         let directory = self.enrolled.directory();
+        let is_senders = |key| directory.node(sender).is_some_and(|node| node.keys.contains_key(&key));
+        // Where a key proves the channel, that one must be good: the sender may sign with its next one by now.
+        let key_id = match channel.key() {
+            Some(_) if !is_senders(header.key_id) => return Err(Slug::IdentityMismatch),
+            Some(proven) => proven,
+            None => header.key_id,
+        };
         match directory.calling_key(sender, key_id) {
             Some(key) => Ok(key.clone()),
-            None if directory.node(sender).is_some_and(|node| node.keys.contains_key(&key_id)) => {
-                Err(Slug::PeerRevoked)
-            }
+            None if is_senders(key_id) => Err(Slug::PeerRevoked),
             None => Err(Slug::UnknownPeer),
         }
     }
