@@ -335,13 +335,17 @@ fn peer_status(inner: &Inner, peer: &Peer, clock: &NodeClock) -> Option<PeerStat
 /// Settles writes whose caller has gone away, and ends a re-bootstrap that waits for nobody.
 async fn sweep(inner: Arc<Inner>) {
     let stop = inner.tasks.stop().clone();
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(SWEEP) => {}
+    let sweeping = async {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            inner.with_open_writes(|open, now, out| open.coordinator.tick(now, out));
+            end_rebootstrap_if_done(&inner).await;
         }
-        inner.with_open_writes(|open, now, out| open.coordinator.tick(now, out));
-        end_rebootstrap_if_done(&inner).await;
+    };
+    // Not between two rounds alone: a disk that does not answer must not hold up the end.
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        () = sweeping => {}
     }
 }
