@@ -136,6 +136,16 @@ fn encode_store(page: &mut Page<'_>, store: &federation_store::Metrics) -> fmt::
     page.histogram("store_group_ops", "Ops that shared one sync", &store.group_ops.snapshot(), 1.0)?;
     page.counter("store_groups", "Groups written, each with one sync", store.groups.value())?;
     page.counter("store_ops", "Ops written", store.ops.value())?;
+    page.counter(
+        "store_vectors_indexed",
+        "Vectors taken of this node's own space",
+        store.vectors_indexed.value(),
+    )?;
+    page.counter(
+        "store_vectors_other_space",
+        "Vectors taken of another space: kept, in no index",
+        store.vectors_other_space.value(),
+    )?;
     page.counter("store_log_bytes", "Bytes written to the log", store.log_bytes.value())?;
     page.counter("store_checkpoints", "Checkpoints of the index", store.checkpoints.value())?;
     page.counter("store_rebuilds", "Rebuilds of the index from the log", store.rebuilds.value())?;

@@ -89,7 +89,7 @@ pub(super) async fn read(
     let include = params::include(query.include.as_deref())?;
     let namespace = query.namespace()?;
     let op = find::visible(&state.node, &caller, &id, namespace.as_ref()).await?;
-    let view = MemoryView::of(&op, include).ok().flatten();
+    let view = MemoryView::of(&op, include, state.embedding_space.as_ref()).ok().flatten();
     view.map(Json).ok_or_else(|| ApiError::unreadable(id.as_str()))
 }
 
@@ -176,7 +176,7 @@ fn mutation(write: MemoryWrite, author: AgentId, condition: Condition) -> Mutati
 }
 
 fn view_of(receipt: &WriteReceipt, id: &RecordId) -> Result<MemoryView, ApiError> {
-    let view = MemoryView::of(&receipt.written.op, Include::Fields).ok().flatten();
+    let view = MemoryView::of(&receipt.written.op, Include::Fields, None).ok().flatten();
     let mut view = view.ok_or_else(|| ApiError::unreadable(id.as_str()))?;
     view.quorum = Some(quorum_of(receipt));
     Ok(view)

@@ -18,6 +18,7 @@ mod reload;
 mod sample;
 mod secured;
 mod shutdown;
+mod space;
 mod start_faults;
 mod support;
 mod tls;

@@ -88,6 +88,8 @@ pub enum VectorRefusal {
     Zero,
     /// The model's name is empty or too long.
     Model,
+    /// It is said to have unit norm and does not.
+    NotUnit,
 }
 
 impl From<AckStatus> for AckOutcome {
@@ -180,6 +182,7 @@ impl From<VectorFault> for AckNote {
             VectorFault::TooLong { .. } => VectorRefusal::TooLong,
             VectorFault::NotFinite { .. } => VectorRefusal::NotFinite,
             VectorFault::Zero => VectorRefusal::Zero,
+            VectorFault::NotUnit => VectorRefusal::NotUnit,
             VectorFault::Model { .. } => VectorRefusal::Model,
         })
     }

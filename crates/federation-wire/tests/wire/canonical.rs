@@ -3,13 +3,15 @@
 use federation_core::dot::Dot;
 use federation_core::dot_set::DotSet;
 use federation_core::id::NodeId;
+use federation_core::op::Op;
 use federation_core::scope::Scope;
 use federation_wire::codec::{self, Blob, CodecError};
 use federation_wire::v1::clock_page::ClockPage;
+use federation_wire::v1::op::{OpError, decode_op, encode_op};
 use federation_wire::v1::types::Wire;
 use serde::{Deserialize, Serialize};
 
-use crate::samples::dot;
+use crate::samples::{dot, embedding, op, put};
 
 type RawOrigin = ((&'static str, u64), Vec<(u64, u64)>);
 
@@ -107,4 +109,24 @@ fn announced_lengths_are_not_believed() {
         assert!(codec::decode::<Vec<u64>>(&bytes, 100).is_err());
         assert!(codec::decode::<String>(&bytes, 100).is_err());
     }
+}
+
+/// An op with this vector, whose head is as the sample's but for what is written over it.
+fn with_embedding_head(change: impl Fn(&mut [u8])) -> Result<Op, OpError> {
+    let mut bytes = encode_op(&op(1, put(Some(embedding())))).bytes.to_vec();
+    // Behind the model's text: dimension u32, normalisation u32, length u64, components; then `archived`.
+    let head = bytes.len() - 1 - 3 * 4 - 8 - 4 - 4;
+    change(&mut bytes[head..]);
+    decode_op(&bytes)
+}
+
+#[test]
+fn a_vector_has_the_dimension_that_it_names_and_a_known_normalisation() {
+    assert!(with_embedding_head(|_| {}).is_ok());
+    for dim in [0_u32, 2, 4, u32::MAX] {
+        let changed = with_embedding_head(|head| head[..4].copy_from_slice(&dim.to_le_bytes()));
+        assert!(changed.is_err(), "{dim} components are named and three are there");
+    }
+    assert!(with_embedding_head(|head| head[4] = 1).is_ok(), "scaled");
+    assert!(with_embedding_head(|head| head[4] = 2).is_err(), "no such normalisation");
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use federation_core::dot::{Dot, Origin};
 use federation_core::dot_set::DotSet;
+use federation_core::embedding::{Embedding, Normalisation};
 use federation_core::hlc::Hlc;
 use federation_core::id::{
     AgentId, BootId, Kind, LogPosition, Namespace, NodeId, OpHash, RecordId, RecordKey, StoreId,
 };
-use federation_core::op::{Body, Embedding, Op, SealedOp};
+use federation_core::op::{Body, Op, SealedOp};
 use federation_core::port::sealer::Sealer;
 use federation_core::port::store::{Boot, PeerFact, SessionId};
 use federation_core::scope::Scope;
@@ -77,7 +78,11 @@ pub(crate) fn put(embedding: Option<Embedding>) -> Body {
 }
 
 pub(crate) fn embedding() -> Embedding {
-    Embedding { model: Arc::from("mini-lm"), vector: Arc::from([0.6_f32, -0.8, 0.0]) }
+    Embedding {
+        model: Arc::from("mini-lm"),
+        normalisation: Normalisation::UnitL2,
+        vector: Arc::from([0.6_f32, -0.8, 0.0]),
+    }
 }
 
 /// Ops of one group of three.
@@ -150,13 +155,10 @@ fn push_answer() -> PushAnswer {
     }
 }
 
-/// What an op's bytes say, written again; its own bytes if only its vector is not as it would be written.
+/// What an op's bytes say, written again; its own bytes if its vector was of no use and is left out.
 fn op_again(bytes: &[u8]) -> Option<Vec<u8>> {
     let read = read_op(bytes).ok()?;
-    let again = encode_op(&read.op).bytes.to_vec();
-    let has_vector = matches!(read.op.body, Body::Put { embedding: Some(_), .. });
-    let is_sanitised = read.vector_fault.is_some() || (has_vector && again.len() == bytes.len());
-    Some(if is_sanitised { bytes.to_vec() } else { again })
+    Some(if read.vector_fault.is_some() { bytes.to_vec() } else { encode_op(&read.op).bytes.to_vec() })
 }
 
 fn header_again(bytes: &[u8]) -> Option<Vec<u8>> {
