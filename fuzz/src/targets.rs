@@ -4,12 +4,11 @@
 //! No input may panic, hang or allocate beyond its size. Whatever decodes must encode to what decodes to the same.
 
 use federation_core::id::RecordId;
-use federation_core::op::Body;
 use federation_core::time::WallMs;
 use federation_wire::api::authorization::presented;
 use federation_wire::api::error::from_json;
 use federation_wire::api::token::{ClientSecret, Tokens, TokensFile};
-use federation_wire::api::{CreateMemory, DotText};
+use federation_wire::api::{CreateMemory, DotText, QuorumReceipt};
 use federation_wire::embedding::sanitize_shipped_vector;
 use federation_wire::frame::{ReceivedFrame, SenderProof, frame_len};
 use federation_wire::identity::PeerUrl;
@@ -47,6 +46,7 @@ pub(crate) const TARGETS: &[Target] = &[
     ("proof", proof),
     ("pull_request", pull_request),
     ("push_answer", push_answer),
+    ("receipt", receipt),
     ("tokens", tokens),
     ("vector", vector),
 ];
@@ -202,6 +202,14 @@ fn tokens(input: &[u8]) {
             }
         }
         Err(faults) => assert!(!faults.is_empty() && faults.iter().all(|fault| fault.entry >= 1)),
+    }
+}
+
+/// A quorum receipt, from its JSON to what it proves: under no key, nothing.
+fn receipt(input: &[u8]) {
+    let Ok(receipt) = from_json::<QuorumReceipt>(input) else { return };
+    if let Ok(report) = receipt.check(|_, _| None) {
+        assert!(report.proven() == 0 && !report.holds(), "a receipt holds without a key");
     }
 }
 

@@ -22,6 +22,7 @@ use federation_wire::frame::{
 };
 use federation_wire::identity::Enrolment;
 use federation_wire::keys::{NodeKey, PublicKey};
+use federation_wire::receipt::{Held, SignedAck};
 use federation_wire::slug::Slug;
 use federation_wire::v1::ack::{AckOutcome, OpAck, OpRefusal};
 use federation_wire::v1::clock_page::ClockPage;
@@ -48,6 +49,10 @@ pub enum Manner {
     Late(Duration),
     /// Says that it holds another op under each name.
     Drifting,
+    /// Takes what it is given, and signs no ack that it is asked to sign.
+    Unsigning,
+    /// Takes what it is given, and signs for another op than it acks.
+    Forging,
     /// Refuses each op.
     Refusing(OpRefusal),
     /// Refuses the request as a whole.
@@ -86,6 +91,7 @@ struct State {
     caller: Option<(NodeId, PublicKey)>,
     clock: NodeClock,
     pushes_received: u64,
+    acks_signed: u64,
 }
 
 impl MockPeer {
@@ -108,6 +114,7 @@ impl MockPeer {
                     caller: None,
                     clock: NodeClock::new(),
                     pushes_received: 0,
+                    acks_signed: 0,
                 }),
             }),
             address: socket.local_addr().expect("a bound socket"),
@@ -193,6 +200,11 @@ impl MockPeer {
             }
             absent => self.presence = absent,
         }
+    }
+
+    /// How many acks it has signed.
+    pub fn acks_signed(&self) -> u64 {
+        self.script.state().acks_signed
     }
 
     /// The envelope of a request of this peer to `recipient`, made now.
@@ -303,8 +315,13 @@ impl Script {
     }
 
     fn answer_push(&self, request: &Envelope, body: &[u8], manner: Manner) -> Answer {
+        let position = self.position();
         let (acks, completion) = match Delivery::from_bytes(body) {
-            Ok(Delivery::Page(page)) => (self.take_page(&page, manner), None),
+            Ok(Delivery::Page(page)) => {
+                let mut acks = self.take_page(&page, manner);
+                self.sign(&mut acks, &page, position, manner);
+                (acks, None)
+            }
             Ok(Delivery::Complete(complete)) => {
                 self.state().clock.join(&complete.claim.dots);
                 let is_last = complete.claim.next.is_none();
@@ -312,8 +329,20 @@ impl Script {
             }
             Err(_) => return self.refuse(request, Nack::of(Slug::Malformed)),
         };
-        let answer = PushAnswer { position: self.position(), acks, completion };
+        let answer = PushAnswer { position, acks, completion };
         self.answer(request, &answer.to_bytes())
+    }
+
+    /// Signs the acks that the page asks for, in the manner told.
+    fn sign(&self, acks: &mut [OpAck], page: &Page<'_>, position: LogPosition, manner: Manner) {
+        for ask in page.receipts.iter().filter(|_| manner != Manner::Unsigning) {
+            let ack = &mut acks[ask.index as usize];
+            let (Some(dot), Ok(status)) = (ack.dot.clone(), ack.outcome.status()) else { continue };
+            let hash = if manner == Manner::Forging { OpHash([0xff; 32]) } else { ack.hash };
+            let held = Held { dot, hash, status, needed: ask.needed, position };
+            self.state().acks_signed += 1;
+            ack.signature = Some(SignedAck::sign(&self.key, &self.id, held, WallMs(1)).signature);
+        }
     }
 
     fn take_page(&self, page: &Page<'_>, manner: Manner) -> Vec<OpAck> {
@@ -329,7 +358,7 @@ impl Script {
                     (op_hash(op), AckOutcome::Applied)
                 }
             };
-            OpAck { dot: Some(dot), hash, outcome, note: None }
+            OpAck { dot: Some(dot), hash, outcome, note: None, signature: None }
         };
         page.ops.iter().map(|op| op.op).map(take).collect()
     }

@@ -81,6 +81,7 @@ fn encode_net(page: &mut Page<'_>, net: &NetCounters) -> fmt::Result {
     )?;
     page.counters("sessions", "Sessions ended, by direction and result", "result", &net.sessions)?;
     page.counters("epochs", "Series of own dots, by how each start settled it", "settled", &net.epochs)?;
+    page.counter("acks_signed", "Acks signed because a write asked for a receipt", net.acks_signed)?;
     page.counter("relayed_ops", "Ops applied that another node than their origin brought", net.relayed_ops)?;
     page.counter(
         "completions_withheld",

@@ -15,9 +15,10 @@ use federation_core::session::SessionReceiver;
 use federation_core::vector_clock::VectorClock;
 use federation_wire::identity::KeyRefusal;
 use federation_wire::keys::PublicKey;
+use federation_wire::receipt::Held;
 use federation_wire::seal::{ProofError, ProofVerifier};
 use federation_wire::v1::ack::{AckNote, AckOutcome, OpAck, OpRefusal};
-use federation_wire::v1::delivery::PageOp;
+use federation_wire::v1::delivery::{PageOp, ReceiptAsk};
 use federation_wire::v1::op::{op_hash, read_op};
 
 use crate::inner::Inner;
@@ -52,6 +53,20 @@ impl AdmittedPage {
         if readable {
             receiver.handled(page);
         }
+    }
+
+    /// Signs the acks that the page asks for, of ops that were taken: all of that is durable.
+    pub(crate) fn sign(&mut self, inner: &Inner, asks: &[ReceiptAsk]) {
+        let mut signed = 0;
+        for ask in asks {
+            let Some(ack) = self.acks.get_mut(ask.index as usize) else { continue };
+            let (Some(dot), Ok(status)) = (&ack.dot, ack.outcome.status()) else { continue };
+            let (dot, needed, position) = (dot.clone(), ask.needed, self.position);
+            let held = Held { dot, hash: ack.hash, status, needed, position };
+            ack.signature = Some(inner.gate.sign_ack(held).signature);
+            signed += 1;
+        }
+        inner.metrics.with(|counters| counters.acks_signed += signed);
     }
 }
 
@@ -126,7 +141,8 @@ where
     L: Fn(&Dot, KeyId) -> Result<PublicKey, KeyRefusal>,
 {
     let hash = op_hash(page_op.op);
-    let mut ack = OpAck { dot: None, hash, outcome: AckOutcome::Refused(OpRefusal::Malformed), note: None };
+    let outcome = AckOutcome::Refused(OpRefusal::Malformed);
+    let mut ack = OpAck { dot: None, hash, outcome, note: None, signature: None };
     let Ok(read) = read_op(page_op.op) else { return Inspected { ack, context: None, received: None } };
     let op = read.op;
     ack.dot = Some(op.dot.clone());

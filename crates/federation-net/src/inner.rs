@@ -12,6 +12,7 @@ use federation_core::port::rules::RecordRules;
 use federation_core::port::store::{Facts, Health, ReplicaStore, Snapshot};
 use federation_core::rejoin::{DrainedPeer, drains_needed, may_serve};
 use federation_core::time::MonoMs;
+use federation_wire::receipt::SignedAck;
 use tokio::sync::{Notify, OnceCell, oneshot};
 use tokio::time::Instant;
 
@@ -49,7 +50,26 @@ pub(crate) struct Inner {
 #[derive(Debug, Default)]
 pub(crate) struct OpenWrites {
     pub(crate) coordinator: Coordinator,
-    pub(crate) waiting: BTreeMap<Dot, oneshot::Sender<Settled>>,
+    pub(crate) waiting: BTreeMap<Dot, oneshot::Sender<SettledWrite>>,
+    /// Those that are to be proven by signed acks.
+    pub(crate) receipts: BTreeMap<Dot, ReceiptUnderWay>,
+}
+
+/// The receipt of an open write.
+#[derive(Debug)]
+pub(crate) struct ReceiptUnderWay {
+    /// Nodes that must hold the write.
+    pub(crate) needed: u16,
+    /// What has come, by peer: each checked, and what the peer is counted by.
+    pub(crate) acks: BTreeMap<NodeId, SignedAck>,
+}
+
+/// What the caller of a write is told.
+#[derive(Debug)]
+pub(crate) struct SettledWrite {
+    pub(crate) settled: Settled,
+    /// The peers' signed acks, if they were asked for.
+    pub(crate) acks: Vec<SignedAck>,
 }
 
 impl Inner {
@@ -112,8 +132,10 @@ impl Inner {
             let mut open = lock(&self.open_writes);
             change(&mut open, now, &mut settled);
             for write in settled {
+                let receipt = open.receipts.remove(&write.dot);
                 if let Some(waiting) = open.waiting.remove(&write.dot) {
-                    answers.push((waiting, write));
+                    let acks = receipt.map(|receipt| receipt.acks.into_values().collect());
+                    answers.push((waiting, SettledWrite { settled: write, acks: acks.unwrap_or_default() }));
                 }
             }
         }

@@ -33,4 +33,4 @@ pub mod transport;
 mod write;
 
 pub use members::Changes;
-pub use write::WriteReceipt;
+pub use write::{Proof, WriteReceipt};

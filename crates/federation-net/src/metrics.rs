@@ -55,6 +55,8 @@ pub struct NetCounters {
     /// Sessions ended, by direction and result: `push_complete`, `push_broken`, `pull_complete`,
     /// `pull_deferred` (something was refused for now), `pull_elsewhere` (the peer pushes meanwhile), `pull_broken`.
     pub sessions: BTreeMap<&'static str, u64>,
+    /// Acks that this node signed because a write of another asked for a receipt.
+    pub acks_signed: u64,
     /// Ops that were applied and came from another node than their origin.
     pub relayed_ops: u64,
     /// Completions, sent or taken, that claimed less than all because of the scopes.

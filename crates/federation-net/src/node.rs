@@ -36,7 +36,7 @@ use crate::status::{NodeStatus, OpAtPeer, OpStatus, PeerStatus, Readiness};
 use crate::store_call::query;
 use crate::tasks::Tasks;
 use crate::transport::{Answer, BoxFuture, ChannelIdentity, PeerService, Transport, TurnedAway};
-use crate::write::{WriteReceipt, write};
+use crate::write::{Proof, WriteReceipt, write};
 
 /// How often writes whose caller has gone away are looked for.
 const SWEEP: Duration = Duration::from_millis(250);
@@ -148,7 +148,24 @@ impl Node {
         mutation: Mutation,
         level: Option<WriteLevel>,
     ) -> Result<WriteReceipt, WriteError> {
-        write(&self.inner, mutation, level).await
+        self.write_proven(mutation, level, Proof::Acks).await
+    }
+
+    /// As [`Node::write`], with the proof that is wanted: with [`Proof::SignedAcks`] each node that counts has signed its
+    /// ack, and one that does not sign does not count.
+    ///
+    /// # Errors
+    /// As [`Node::write`].
+    ///
+    /// # Cancel safety
+    /// As [`Node::write`].
+    pub async fn write_proven(
+        &self,
+        mutation: Mutation,
+        level: Option<WriteLevel>,
+        proof: Proof,
+    ) -> Result<WriteReceipt, WriteError> {
+        write(&self.inner, mutation, level, proof).await
     }
 
     /// The live versions of a record, as this node has them: none of a namespace that it does not keep, whatever

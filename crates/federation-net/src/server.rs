@@ -104,7 +104,8 @@ async fn take_page(
     boot: BootId,
     page: &Page<'_>,
 ) -> Result<PushAnswer, Slug> {
-    let admitted = admit(inner, peer, &page.ops).await.map_err(slug)?;
+    let mut admitted = admit(inner, peer, &page.ops).await.map_err(slug)?;
+    admitted.sign(inner, &page.receipts);
     if let Lane::Backfill { session, page } = page.lane {
         let mut state = peer.state();
         let receiving = match state.receiving.take() {

@@ -4,7 +4,11 @@ pub mod authorization;
 pub mod dot;
 pub mod error;
 pub mod memory;
+<<<<<<< HEAD
 pub mod reload;
+=======
+pub mod receipt;
+>>>>>>> 3d43a7e (Give quorum receipts: W signed acks of a write, checked with public keys alone)
 pub mod status;
 pub mod token;
 pub mod view;
@@ -12,4 +16,5 @@ pub mod view;
 pub use dot::DotText;
 pub use error::{ErrorBody, Fault, QuorumNotMetBody};
 pub use memory::{CreateMemory, CurrentMemory, Expiry, MemoryWrite, UpdateMemory};
+pub use receipt::QuorumReceipt;
 pub use view::{MemoryView, QuorumView};

@@ -13,8 +13,11 @@ use federation_core::port::clock::WallClock as _;
 use federation_core::port::store::{OpenIds, ReplicaStore};
 use federation_core::quorum::ack_tracker::{PeerOutcome, Reason};
 use federation_core::quorum::policy::WriteLevel;
+<<<<<<< HEAD
 use federation_core::scope::Scope;
 use federation_net::WriteReceipt;
+=======
+>>>>>>> 3d43a7e (Give quorum receipts: W signed acks of a write, checked with public keys alone)
 use federation_net::config::{NodeConfig, PeerEndpoint};
 use federation_net::enrolled::Enrolled;
 use federation_net::error::{QuorumNotMet, WriteError};
@@ -23,6 +26,7 @@ use federation_net::http::client::HttpTransport;
 use federation_net::http::server::{PeerSecurity, PeerServer};
 use federation_net::node::{Node, Ports};
 use federation_net::status::{LinkState, OpAtPeer};
+use federation_net::{Proof, WriteReceipt};
 use federation_store::{Options, Setup, StoreHandle};
 use federation_tests::mock_peer::{MachineClock, MockPeer};
 use federation_wire::identity::{Directory, Enrolment, PeerUrl};
@@ -128,8 +132,13 @@ impl Bench {
 
     /// Writes a record.
     pub(crate) async fn write(&self, id: &str) -> Answered {
+        self.write_proven(id, Proof::Acks).await
+    }
+
+    /// Writes a record, with this proof.
+    pub(crate) async fn write_proven(&self, id: &str, proof: Proof) -> Answered {
         let begun = Instant::now();
-        let result = self.node.write(mutation(id), None).await;
+        let result = self.node.write_proven(mutation(id), None, proof).await;
         Answered { after: begun.elapsed(), result }
     }
 

@@ -13,4 +13,5 @@ mod afterwards;
 mod bench;
 mod frames;
 mod outcomes;
+mod receipts;
 mod timing;

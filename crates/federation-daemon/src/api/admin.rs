@@ -12,11 +12,12 @@ use federation_net::status::{NodeStatus as Node, OpAtPeer, PeerStatus as Peer, R
 use federation_wire::api::DotText;
 use federation_wire::api::reload::ReloadReport;
 use federation_wire::api::status::{NodeStatus, OpStatus, PeerList, PeerStatus, StateHashView};
+use federation_wire::hex;
 use serde_json::json;
 
 use crate::api::error::ApiError;
 use crate::api::params::{self, ReloadParams, StatusParams};
-use crate::api::state::{ApiState, hex};
+use crate::api::state::ApiState;
 
 /// The media type of `/metrics`.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -61,7 +62,7 @@ pub(super) async fn status(
     let state_hash = if query.hash {
         let within = query.scope()?;
         let found = state.node.state_hash(&within).await.map_err(ApiError::store)?;
-        Some(StateHashView { hash: hex(&found.hash), versions: found.versions, records: found.records })
+        Some(StateHashView { hash: hex::write(&found.hash), versions: found.versions, records: found.records })
     } else {
         None
     };

@@ -1,6 +1,5 @@
 //! What the handlers share.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use federation_core::embedding::EmbeddingSpace;
 use federation_core::port::clock::WallClock;
 use federation_core::port::store::ReplicaStore;
 use federation_net::node::Node;
+use federation_wire::hex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -84,14 +84,4 @@ impl ApiState {
             body_deadline: limits.body_deadline,
         }
     }
-}
-
-/// Bytes as hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        // Writing to memory does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }

@@ -14,6 +14,7 @@ mod clients;
 mod cluster;
 mod commands;
 mod credentials;
+mod receipt;
 mod reload;
 mod sample;
 mod secured;

@@ -247,7 +247,7 @@ async fn give_session(
         if !page.ops.is_empty() {
             let lane = Lane::Backfill { session: session.0, page: sender.next_page() };
             let ops = page.ops.iter().map(|op| PageOp::of(&op.sealed)).collect();
-            frames.send(item(&Page { lane, ops }.to_bytes())).await.ok()?;
+            frames.send(item(&Page { lane, receipts: Vec::new(), ops }.to_bytes())).await.ok()?;
         }
         after = page.next;
         if after.is_none() {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::dot::DotText;
+use super::receipt::QuorumReceipt;
 use crate::memory::{JsonObjectError, parse_payload};
 
 /// A memory: what identifies it, its fields as they were written, and on a write what became of its quorum.
@@ -49,6 +50,9 @@ pub struct QuorumView {
     pub needed: usize,
     /// What each peer had come to.
     pub peers: BTreeMap<String, String>,
+    /// The signed acks, where asked for by `x-quorum-receipt: 1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<QuorumReceipt>,
 }
 
 /// A vector, and whether this node's index has it.

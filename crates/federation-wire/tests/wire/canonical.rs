@@ -7,6 +7,7 @@ use federation_core::op::Op;
 use federation_core::scope::Scope;
 use federation_wire::codec::{self, Blob, CodecError};
 use federation_wire::v1::clock_page::ClockPage;
+use federation_wire::v1::delivery::{Delivery, Lane, Page, PageOp, ReceiptAsk};
 use federation_wire::v1::op::{OpError, decode_op, encode_op};
 use federation_wire::v1::types::Wire;
 use serde::{Deserialize, Serialize};
@@ -129,4 +130,17 @@ fn a_vector_has_the_dimension_that_it_names_and_a_known_normalisation() {
     }
     assert!(with_embedding_head(|head| head[4] = 1).is_ok(), "scaled");
     assert!(with_embedding_head(|head| head[4] = 2).is_err(), "no such normalisation");
+}
+
+#[test]
+fn receipts_are_asked_for_in_order_and_of_ops_that_are_there() {
+    let read = |indices: &[u32]| {
+        let receipts = indices.iter().map(|index| ReceiptAsk { index: *index, needed: 2 }).collect();
+        let ops = vec![PageOp { op: b"o", proof: b"p" }; 3];
+        Delivery::from_bytes(&Page { lane: Lane::Live, receipts, ops }.to_bytes()).is_ok()
+    };
+    assert!(read(&[]) && read(&[0, 2]) && read(&[0, 1, 2]));
+    assert!(!read(&[1, 0]), "unsorted");
+    assert!(!read(&[1, 1]), "twice");
+    assert!(!read(&[3]), "of no op");
 }

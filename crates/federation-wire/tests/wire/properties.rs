@@ -6,11 +6,14 @@ use federation_core::dot::Dot;
 use federation_core::dot_set::DotSet;
 use federation_core::embedding::{Embedding, Normalisation};
 use federation_core::hlc::Hlc;
-use federation_core::id::{AgentId, BootId, Kind, LogPosition, Namespace, OpHash, RecordId, RecordKey};
+use federation_core::id::{
+    AgentId, BootId, KeyId, Kind, LogPosition, Namespace, OpHash, RecordId, RecordKey,
+};
 use federation_core::op::{Body, Op};
 use federation_core::port::rules::RecordRules;
 use federation_core::port::store::SessionId;
 use federation_core::scope::Scope;
+use federation_core::time::WallMs;
 use federation_core::vector_clock::VectorClock;
 use federation_wire::api::error::from_json;
 use federation_wire::api::{CreateMemory, DotText, UpdateMemory};
@@ -19,9 +22,10 @@ use federation_wire::embedding::{ShippedEmbedding, check_signed};
 use federation_wire::frame::{self, ReceivedFrame, SenderProof};
 use federation_wire::keys::{OwnKeys, PublicKey};
 use federation_wire::memory::KindRules;
+use federation_wire::receipt::AckSignature;
 use federation_wire::v1::ack::{AckOutcome, OpAck, OpRefusal};
 use federation_wire::v1::clock_page::ClockPage;
-use federation_wire::v1::delivery::{Complete, Delivery, Lane, Page, PageOp};
+use federation_wire::v1::delivery::{Complete, Delivery, Lane, Page, PageOp, ReceiptAsk};
 use federation_wire::v1::op::{decode_op, encode_op, op_hash, read_op};
 use federation_wire::v1::push::PushAnswer;
 use federation_wire::v1::types::Wire;
@@ -189,8 +193,10 @@ proptest! {
             (any::<u64>(), any::<u64>()).prop_map(|(session, page)| Lane::Backfill { session, page }),
         ],
     ) {
-        let ops = parts.iter().map(|(op, proof)| PageOp { op, proof }).collect();
-        let page = Delivery::Page(Page { lane, ops });
+        let ops: Vec<_> = parts.iter().map(|(op, proof)| PageOp { op, proof }).collect();
+        let receipts = (0_u32..).zip(&ops).filter(|(_, op)| op.op.len() > 30);
+        let receipts = receipts.map(|(index, op)| ReceiptAsk { index, needed: u16::try_from(op.proof.len()).unwrap() }).collect();
+        let page = Delivery::Page(Page { lane, receipts, ops });
         let bytes = page.to_bytes();
         prop_assert_eq!(Delivery::from_bytes(&bytes), Ok(page));
     }
@@ -218,12 +224,19 @@ proptest! {
     fn push_answers_come_out_as_they_went_in(
         position in any::<u64>(),
         acks in proptest::collection::vec(
-            (proptest::option::of(a_dot()), any::<[u8; 32]>(), an_outcome()), 0..30,
+            (proptest::option::of(a_dot()), any::<[u8; 32]>(), an_outcome(), proptest::option::of(any::<u64>())), 0..30,
         ),
     ) {
         let acks = acks
             .into_iter()
-            .map(|(dot, hash, outcome)| OpAck { dot, hash: OpHash(hash), outcome, note: None })
+            .map(|(dot, hash, outcome, signed)| {
+                let signature = signed.map(|at| AckSignature {
+                    key_id: KeyId(at.to_le_bytes()),
+                    at: WallMs(at),
+                    signature: [hash[0]; 64],
+                });
+                OpAck { dot, hash: OpHash(hash), outcome, note: None, signature }
+            })
             .collect();
         let answer = PushAnswer { position: LogPosition(position), acks, completion: None };
         prop_assert_eq!(PushAnswer::from_bytes(&answer.to_bytes()), Ok(answer));

@@ -18,11 +18,12 @@ use federation_core::vector_clock::VectorClock;
 use federation_wire::codec;
 use federation_wire::frame::{self, Envelope, FrameKind, Nonce, ReceivedFrame, Route};
 use federation_wire::keys::NodeKey;
+use federation_wire::receipt::AckSignature;
 use federation_wire::seal::{GroupSealer, Proof};
 use federation_wire::slug::Slug;
 use federation_wire::v1::ack::{AckNote, AckOutcome, OpAck, OpRefusal, VectorRefusal};
 use federation_wire::v1::clock_page::ClockPage;
-use federation_wire::v1::delivery::{Complete, Delivery, Lane, Page, PageOp};
+use federation_wire::v1::delivery::{Complete, Delivery, Lane, Page, PageOp, ReceiptAsk};
 use federation_wire::v1::hello::{Hello, HelloAnswer, PeerLimits, RebootstrapReason, Versions};
 use federation_wire::v1::nack::Nack;
 use federation_wire::v1::op::{encode_op, read_op};
@@ -137,18 +138,20 @@ fn hello() -> Hello {
 }
 
 fn push_answer() -> PushAnswer {
+    let signature = AckSignature { key_id: key().id(), at: WallMs(1_790_000_000_123), signature: [7; 64] };
     let ack = |seq, outcome, note| OpAck {
         dot: Some(dot("node-a", 7, seq)),
         hash: OpHash([u8::try_from(seq).unwrap(); 32]),
         outcome,
         note,
+        signature: None,
     };
     let refused = AckOutcome::Refused(OpRefusal::NamespaceOutOfScope);
     PushAnswer {
         position: LogPosition(123_456),
         acks: vec![
             ack(5, AckOutcome::Applied, Some(AckNote::VectorRefused(VectorRefusal::NotFinite))),
-            ack(6, AckOutcome::Superseded, None),
+            OpAck { signature: Some(signature), ..ack(6, AckOutcome::Superseded, None) },
             OpAck { dot: None, ..ack(7, refused, None) },
         ],
         completion: Some(Completion::Incomplete { handled: 3 }),
@@ -171,8 +174,11 @@ fn header_again(bytes: &[u8]) -> Option<Vec<u8>> {
 
 pub(crate) fn samples() -> Vec<Sample> {
     let sealed = sealed();
-    let page =
-        Page { lane: Lane::Backfill { session: 11, page: 2 }, ops: sealed.iter().map(PageOp::of).collect() };
+    let page = Page {
+        lane: Lane::Backfill { session: 11, page: 2 },
+        receipts: vec![ReceiptAsk { index: 0, needed: 2 }, ReceiptAsk { index: 2, needed: 3 }],
+        ops: sealed.iter().map(PageOp::of).collect(),
+    };
     let complete = Complete {
         session: SessionId(11),
         pages: 3,

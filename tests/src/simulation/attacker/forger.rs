@@ -54,7 +54,7 @@ impl Attacker {
             }
         };
         let page = ops.iter().map(|sealed| PageOp { op: &sealed.op, proof: &sealed.proof }).collect();
-        Some((Page { lane: Lane::Live, ops: page }.to_bytes(), ops.len()))
+        Some((Page { lane: Lane::Live, receipts: Vec::new(), ops: page }.to_bytes(), ops.len()))
     }
 
     /// New ops of an origin, sealed by `key`.
