@@ -49,6 +49,14 @@ pub enum Manner {
     Late(Duration),
     /// Says that it holds another op under each name.
     Drifting,
+    /// Takes what it is given, and says so of dots that were not sent to it.
+    Misnaming,
+    /// Takes what it is given, and says so more often than it was given something.
+    Repeating,
+    /// Takes what it is given, and answers as another boot of itself than was asked.
+    OtherBoot,
+    /// Takes what it is given, and signs its answer by a key that nobody has enrolled.
+    OtherKey,
     /// Takes what it is given, and signs no ack that it is asked to sign.
     Unsigning,
     /// Takes what it is given, and signs for another op than it acks.
@@ -202,6 +210,11 @@ impl MockPeer {
         }
     }
 
+    /// From now on it says that it has this.
+    pub fn pretend(&self, dot: &Dot) {
+        self.script.state().clock.insert(dot);
+    }
+
     /// How many acks it has signed.
     pub fn acks_signed(&self) -> u64 {
         self.script.state().acks_signed
@@ -320,6 +333,12 @@ impl Script {
             Ok(Delivery::Page(page)) => {
                 let mut acks = self.take_page(&page, manner);
                 self.sign(&mut acks, &page, position, manner);
+                for ack in acks.iter_mut().filter(|_| manner == Manner::Misnaming) {
+                    ack.dot.as_mut().expect("its own ack").seq += 1_000;
+                }
+                if manner == Manner::Repeating {
+                    acks.extend(acks.clone());
+                }
                 (acks, None)
             }
             Ok(Delivery::Complete(complete)) => {
@@ -329,8 +348,14 @@ impl Script {
             }
             Err(_) => return self.refuse(request, Nack::of(Slug::Malformed)),
         };
-        let answer = PushAnswer { position, acks, completion };
-        self.answer(request, &answer.to_bytes())
+        let body = PushAnswer { position, acks, completion }.to_bytes();
+        match manner {
+            Manner::OtherBoot => {
+                self.answer_as(&self.key, BootId(self.boot.0.wrapping_add(1)), request, &body)
+            }
+            Manner::OtherKey => self.answer_as(&NodeKey::from_seed(&[0x77; 32]), self.boot, request, &body),
+            _ => self.answer(request, &body),
+        }
     }
 
     /// Signs the acks that the page asks for, in the manner told.
@@ -391,6 +416,14 @@ impl Script {
     fn answer(&self, request: &Envelope, body: &[u8]) -> Answer {
         let frame = self.seal(request, FrameKind::Answer { to: request.nonce }, body);
         Answer { status: 200, frames: Some(Frames::one(frame)), slug: "ok" }
+    }
+
+    /// An answer that says to be of another boot than was asked, or is signed by another key.
+    fn answer_as(&self, key: &NodeKey, boot: BootId, request: &Envelope, body: &[u8]) -> Answer {
+        let kind = FrameKind::Answer { to: request.nonce };
+        let envelope = self.envelope(kind, request.route, &request.sender, request.sender_boot);
+        let frame = frame::seal(key, Envelope { sender_boot: boot, ..envelope }, body);
+        Answer { status: 200, frames: Some(Frames::one(Bytes::from(frame))), slug: "ok" }
     }
 
     fn refuse(&self, request: &Envelope, nack: Nack) -> Answer {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use federation_core::coordinator::{Coordinator, Settled};
 use federation_core::dot::Dot;
-use federation_core::id::BootId;
+use federation_core::id::{BootId, NodeId};
 use federation_core::port::clock::WallClock;
 use federation_core::port::rules::RecordRules;
 use federation_core::port::store::{Facts, Health, ReplicaStore, Snapshot};
@@ -16,6 +16,7 @@ use federation_wire::receipt::SignedAck;
 use tokio::sync::{Notify, OnceCell, oneshot};
 use tokio::time::Instant;
 
+use crate::alarm::{Alarm, AlarmBook};
 use crate::config::NodeConfig;
 use crate::gate::Gate;
 use crate::members::Members;
@@ -42,6 +43,7 @@ pub(crate) struct Inner {
     /// Told at every hello that was learned from.
     pub(crate) hello_learned: Notify,
     pub(crate) metrics: NetMetrics,
+    pub(crate) alarms: Mutex<AlarmBook>,
     pub(crate) started: Instant,
     pub(crate) tasks: Tasks,
 }
@@ -145,10 +147,12 @@ impl Inner {
         }
     }
 
-    /// Counts and logs something that must not happen.
-    pub(crate) fn alarm(&self, what: &'static str) {
+    /// Counts, logs and shows something that must not happen.
+    pub(crate) fn alarm(&self, peer: &NodeId, alarm: Alarm) {
+        let what = alarm.slug();
         self.metrics.with(|counters| *counters.alarms.entry(what).or_default() += 1);
-        tracing::error!(alarm = what, "something happened that must not");
+        lock(&self.alarms).raise(peer, alarm, self.wall.now());
+        tracing::error!(alarm = what, %peer, "something happened that must not");
     }
 }
 

@@ -67,8 +67,7 @@ pub struct NetCounters {
     pub rebootstraps_ended: u64,
     /// How the epoch of the own ops was settled: `fresh` or `continued`.
     pub epochs: BTreeMap<&'static str, u64>,
-    /// Things that must not happen: `id_drift`, `equivocation`, `self_peer`, `rolled_back`, `new_mesh_void`,
-    /// `identity_mismatch`, `scope_mismatch`.
+    /// Things that must not happen, by the slug of [`crate::alarm::Alarm`].
     pub alarms: BTreeMap<&'static str, u64>,
 }
 

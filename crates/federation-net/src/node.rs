@@ -103,6 +103,7 @@ impl Node {
             epoch: ArcSwap::default(),
             hello_learned: Notify::new(),
             metrics: NetMetrics::default(),
+            alarms: Mutex::default(),
             started: Instant::now(),
             tasks,
         });
@@ -243,6 +244,10 @@ impl Node {
     pub fn status(&self) -> NodeStatus {
         let inner = &self.inner;
         let (snapshot, members) = (inner.snapshot(), inner.members());
+        let (alarms, equivocations) = {
+            let book = lock(&inner.alarms);
+            (book.alarms(), book.equivocations())
+        };
         NodeStatus {
             node: inner.config.node.clone(),
             boot: inner.boot,
@@ -259,6 +264,8 @@ impl Node {
             clock: snapshot.clock.clone(),
             position: snapshot.position,
             open_writes: lock(&inner.open_writes).coordinator.open_writes(),
+            alarms,
+            equivocations,
             peers: members.dialled().filter_map(|peer| peer_status(inner, peer, &snapshot.clock)).collect(),
         }
     }

@@ -7,11 +7,7 @@ use std::time::Duration;
 use federation_core::decide::{Change, Mutation};
 use federation_core::dot::Dot;
 use federation_core::epoch::{LastEpoch, PeerKnowledge, settle};
-<<<<<<< HEAD
-use federation_core::id::{Namespace, NodeId};
-=======
-use federation_core::id::{LogPosition, NodeId};
->>>>>>> 3d43a7e (Give quorum receipts: W signed acks of a write, checked with public keys alone)
+use federation_core::id::{LogPosition, Namespace, NodeId};
 use federation_core::limits::OPEN_WRITES_MAX;
 use federation_core::port::store::{Health, Outcome, Request, StoreError, Written};
 use federation_core::quorum::ack_tracker::{AckStatus, AckTracker, PeerFailure, PeerOutcome, Verdict};
@@ -22,12 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::{QuorumNotMet, WriteError};
-<<<<<<< HEAD
-use crate::inner::{Inner, lock};
-=======
 use crate::inner::{Inner, ReceiptUnderWay, SettledWrite, lock};
-use crate::members::Members;
->>>>>>> 3d43a7e (Give quorum receipts: W signed acks of a write, checked with public keys alone)
 use crate::peer::Peer;
 use crate::peer::hello::own_store;
 use crate::status::Readiness;
@@ -111,11 +102,7 @@ async fn write_uncounted(
     level: Option<WriteLevel>,
     proof: Proof,
 ) -> Result<WriteReceipt, WriteError> {
-<<<<<<< HEAD
-    let plan = plan(inner, &mutation.key.namespace, level)?;
-=======
-    let plan = plan(inner, level, proof)?;
->>>>>>> 3d43a7e (Give quorum receipts: W signed acks of a write, checked with public keys alone)
+    let plan = plan(inner, &mutation.key.namespace, level, proof)?;
     ensure_epoch(inner).await?;
     let (done, answer) = oneshot::channel::<LocalCommit>();
     let commit_inner = Arc::clone(inner);
@@ -127,16 +114,11 @@ async fn write_uncounted(
             Box::new(move |result| {
                 let outcome = result.map(|group| (group.outcomes.into_iter().next(), group.position));
                 let local = match outcome {
-<<<<<<< HEAD
-                    Ok(Some(Outcome::Written(written))) => Ok(committed(&commit_inner, written, &plan)),
-                    Ok(Some(Outcome::Refused(refusal))) => Err(WriteError::Refused(refusal)),
-=======
                     Ok((Some(Outcome::Written(written)), position)) => {
                         let settled = committed(&commit_inner, &written, &plan);
                         Ok(LocallyWritten { written, position, settled })
                     }
                     Ok((Some(Outcome::Refused(refusal)), _)) => Err(WriteError::Refused(refusal)),
->>>>>>> 3d43a7e (Give quorum receipts: W signed acks of a write, checked with public keys alone)
                     Ok(_) => Err(WriteError::Store(StoreError::Closed)),
                     Err(error) => Err(WriteError::Store(error)),
                 };
@@ -145,14 +127,9 @@ async fn write_uncounted(
             }),
         )
         .map_err(WriteError::Store)?;
-<<<<<<< HEAD
-    let (written, settled) = answer.await.unwrap_or(Err(WriteError::Store(StoreError::Closed)))?;
-    let settled = await_quorum(inner, &written.op.dot, settled, deadline).await?;
-=======
     let local = answer.await.unwrap_or(Err(WriteError::Store(StoreError::Closed)))?;
     let LocallyWritten { written, position, settled } = local;
     let SettledWrite { settled, mut acks } = await_quorum(inner, &written.op.dot, settled, deadline).await?;
->>>>>>> 3d43a7e (Give quorum receipts: W signed acks of a write, checked with public keys alone)
     match settled.verdict {
         Verdict::Met { got } => {
             let needed = settled.needed;
@@ -171,11 +148,12 @@ async fn write_uncounted(
     }
 }
 
-<<<<<<< HEAD
-fn plan(inner: &Inner, namespace: &Namespace, level: Option<WriteLevel>) -> Result<Plan, WriteError> {
-=======
-fn plan(inner: &Inner, level: Option<WriteLevel>, proof: Proof) -> Result<Plan, WriteError> {
->>>>>>> 3d43a7e (Give quorum receipts: W signed acks of a write, checked with public keys alone)
+fn plan(
+    inner: &Inner,
+    namespace: &Namespace,
+    level: Option<WriteLevel>,
+    proof: Proof,
+) -> Result<Plan, WriteError> {
     match inner.readiness() {
         // Whether there is room again is found out by the store, by trying.
         Readiness::Ready | Readiness::Store(Health::DiskFull) => {}
@@ -197,12 +175,8 @@ fn plan(inner: &Inner, level: Option<WriteLevel>, proof: Proof) -> Result<Plan, 
     if open >= OPEN_WRITES_MAX {
         return Err(WriteError::Busy { open, limit: OPEN_WRITES_MAX });
     }
-<<<<<<< HEAD
     let deadline = Instant::now() + inner.config.ack_timeout;
-    Ok(Plan { replicas, needed, started_at: inner.now(), deadline })
-=======
-    let (started_at, deadline) = (inner.now(), Instant::now() + inner.config.ack_timeout);
-    Ok(Plan { members, needed, proof, started_at, deadline })
+    Ok(Plan { replicas, needed, proof, started_at: inner.now(), deadline })
 }
 
 /// This node's word for its own commit.
@@ -219,31 +193,18 @@ fn own_ack(inner: &Inner, written: &Written, position: LogPosition, needed: usiz
 /// Nodes of one mesh: at most [`federation_core::limits::NODES_MAX`].
 fn nodes(count: usize) -> u16 {
     u16::try_from(count).unwrap_or(u16::MAX)
->>>>>>> 3d43a7e (Give quorum receipts: W signed acks of a write, checked with public keys alone)
 }
 
 /// In the writer's thread, after the op is durable: opens the quorum, then hands the op to every link, so that no
 /// ack can come before it is waited for.
-<<<<<<< HEAD
-fn committed(
-    inner: &Arc<Inner>,
-    written: Arc<Written>,
-    plan: &Plan,
-) -> (Arc<Written>, oneshot::Receiver<Settled>) {
-=======
 fn committed(inner: &Arc<Inner>, written: &Arc<Written>, plan: &Plan) -> oneshot::Receiver<SettledWrite> {
->>>>>>> 3d43a7e (Give quorum receipts: W signed acks of a write, checked with public keys alone)
     let (sender, receiver) = oneshot::channel();
     let timeout_ms = u64::try_from(inner.config.ack_timeout.as_millis()).unwrap_or(u64::MAX);
     let tracker = AckTracker::new(
         plan.needed,
         written.op.dot.clone(),
         written.sealed.op.hash,
-<<<<<<< HEAD
         plan.replicas.iter().map(|peer| peer.id.clone()),
-=======
-        plan.members.dialled().map(|peer| peer.id.clone()),
->>>>>>> 3d43a7e (Give quorum receipts: W signed acks of a write, checked with public keys alone)
         plan.started_at,
         // Of the beginning only the whole milliseconds are known: one more, so that no write ends too soon.
         MonoMs(plan.started_at.0.saturating_add(timeout_ms).saturating_add(1)),
@@ -256,13 +217,8 @@ fn committed(inner: &Arc<Inner>, written: &Arc<Written>, plan: &Plan) -> oneshot
         }
         open.coordinator.committed(tracker, now, out);
     });
-<<<<<<< HEAD
     for peer in &plan.replicas {
-        peer.offer(&written);
-=======
-    for peer in plan.members.dialled() {
         peer.offer(written);
->>>>>>> 3d43a7e (Give quorum receipts: W signed acks of a write, checked with public keys alone)
         // Left since the write began, after the open writes were told.
         if peer.stop.is_cancelled() {
             inner.with_open_writes(|open, _, out| {

@@ -4,11 +4,8 @@ pub mod authorization;
 pub mod dot;
 pub mod error;
 pub mod memory;
-<<<<<<< HEAD
-pub mod reload;
-=======
 pub mod receipt;
->>>>>>> 3d43a7e (Give quorum receipts: W signed acks of a write, checked with public keys alone)
+pub mod reload;
 pub mod status;
 pub mod token;
 pub mod view;

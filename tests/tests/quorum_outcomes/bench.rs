@@ -13,11 +13,7 @@ use federation_core::port::clock::WallClock as _;
 use federation_core::port::store::{OpenIds, ReplicaStore};
 use federation_core::quorum::ack_tracker::{PeerOutcome, Reason};
 use federation_core::quorum::policy::WriteLevel;
-<<<<<<< HEAD
 use federation_core::scope::Scope;
-use federation_net::WriteReceipt;
-=======
->>>>>>> 3d43a7e (Give quorum receipts: W signed acks of a write, checked with public keys alone)
 use federation_net::config::{NodeConfig, PeerEndpoint};
 use federation_net::enrolled::Enrolled;
 use federation_net::error::{QuorumNotMet, WriteError};

@@ -24,6 +24,7 @@ use crate::api::body::{self, BODY_BYTES_MAX, Media};
 use crate::api::error::{ApiError, ErrorAnswer};
 use crate::api::guard::PanicGuard;
 use crate::api::memories::{create_one, error_body, quorum_of};
+use crate::api::params;
 use crate::api::state::ApiState;
 
 /// Rows of one request that are written at once: enough for them to share group commits and pages.

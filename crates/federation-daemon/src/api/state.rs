@@ -7,7 +7,6 @@ use federation_core::embedding::EmbeddingSpace;
 use federation_core::port::clock::WallClock;
 use federation_core::port::store::ReplicaStore;
 use federation_net::node::Node;
-use federation_wire::hex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use super::driver::Active;
 use super::settled::OfferKey;
 use super::{Peer, SentOp};
+use crate::alarm::Alarm;
 use crate::exchange::{ExchangeError, exchange};
 use crate::inner::{Inner, lock};
 use crate::store_call::{query, submit_one};
@@ -349,19 +350,21 @@ async fn take_answer(
     let mut held = Vec::new();
     let mut dead_letters = Vec::new();
     let mut drift = false;
+    let mut mismatch = answer.acks.len() != sent.len();
     let signed: Vec<_> = sent
         .iter()
         .zip(&answer.acks)
         .map(|(op, ack)| signed_ack(inner, peer, op, ack, answer.position))
         .collect();
     if signed.contains(&Signed::Forged) {
-        inner.alarm("receipt_forged");
+        inner.alarm(&peer.id, Alarm::ReceiptForged);
     }
     inner.with_open_writes(|open, now, out| {
         for (index, ((op, ack), signed)) in sent.iter().zip(&answer.acks).zip(signed).enumerate() {
             let said = match ack.outcome.status() {
                 // A name that is not the op's says nothing of the op.
                 _ if ack.dot.as_ref().is_some_and(|dot| *dot != op.dot) => {
+                    mismatch = true;
                     taken.refused.push(index);
                     taken.retry = true;
                     continue;
@@ -401,7 +404,10 @@ async fn take_answer(
         }
     });
     if drift {
-        inner.alarm("id_drift");
+        inner.alarm(&peer.id, Alarm::IdDrift);
+    }
+    if mismatch {
+        inner.alarm(&peer.id, Alarm::AckMismatch);
     }
     peer.holds(boot, &held);
     for (dot, reason) in dead_letters {

@@ -299,9 +299,10 @@ fn read_entry(raw: &Enrolment, before: &Directory, report: &mut Report<'_>) -> O
     }
     let keys = read_keys(&raw.keys, before, report);
     let trust = read_trust(raw, report);
-    let tls_fingerprint = raw.tls_fingerprint.as_deref().and_then(|text| {
-        report.take("tls_fingerprint", hex::read(text).ok_or(FaultKind::Fingerprint))
-    });
+    let tls_fingerprint = raw
+        .tls_fingerprint
+        .as_deref()
+        .and_then(|text| report.take("tls_fingerprint", hex::read(text).ok_or(FaultKind::Fingerprint)));
     let is_theirs = |node: &EnrolledNode| node.tls_fingerprint == tls_fingerprint;
     if tls_fingerprint.is_some() && before.nodes.values().any(is_theirs) {
         report.add("tls_fingerprint", FaultKind::DuplicateFingerprint);

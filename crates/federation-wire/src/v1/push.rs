@@ -41,6 +41,8 @@ pub enum Completion {
     },
     /// The session is not known here, or the boots have changed: it is to be repeated.
     UnknownSession,
+    /// Refused: it claims dots that its sender cannot vouch for.
+    Beyond,
 }
 
 #[derive(Serialize, Deserialize)]
