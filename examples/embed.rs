@@ -131,6 +131,7 @@ impl Desk {
             sealer: Arc::new(GroupSealer::new(Arc::clone(&own.key))),
             clock: Arc::clone(&clock) as _,
             // The defaults suit a server; a small segment suits an example.
+            embedding_space: None,
             options: Options { segment_bytes: 1024 * 1024, ..Options::default() },
         };
         let failed = Box::new(|part| eprintln!("{part} failed: the service should stop now"));

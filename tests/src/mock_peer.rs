@@ -22,6 +22,7 @@ use federation_wire::frame::{
 };
 use federation_wire::identity::Enrolment;
 use federation_wire::keys::{NodeKey, PublicKey};
+use federation_wire::receipt::{Held, SignedAck};
 use federation_wire::slug::Slug;
 use federation_wire::v1::ack::{AckOutcome, OpAck, OpRefusal};
 use federation_wire::v1::clock_page::ClockPage;
@@ -48,6 +49,18 @@ pub enum Manner {
     Late(Duration),
     /// Says that it holds another op under each name.
     Drifting,
+    /// Takes what it is given, and says so of dots that were not sent to it.
+    Misnaming,
+    /// Takes what it is given, and says so more often than it was given something.
+    Repeating,
+    /// Takes what it is given, and answers as another boot of itself than was asked.
+    OtherBoot,
+    /// Takes what it is given, and signs its answer by a key that nobody has enrolled.
+    OtherKey,
+    /// Takes what it is given, and signs no ack that it is asked to sign.
+    Unsigning,
+    /// Takes what it is given, and signs for another op than it acks.
+    Forging,
     /// Refuses each op.
     Refusing(OpRefusal),
     /// Refuses the request as a whole.
@@ -86,6 +99,7 @@ struct State {
     caller: Option<(NodeId, PublicKey)>,
     clock: NodeClock,
     pushes_received: u64,
+    acks_signed: u64,
 }
 
 impl MockPeer {
@@ -108,6 +122,7 @@ impl MockPeer {
                     caller: None,
                     clock: NodeClock::new(),
                     pushes_received: 0,
+                    acks_signed: 0,
                 }),
             }),
             address: socket.local_addr().expect("a bound socket"),
@@ -193,6 +208,16 @@ impl MockPeer {
             }
             absent => self.presence = absent,
         }
+    }
+
+    /// From now on it says that it has this.
+    pub fn pretend(&self, dot: &Dot) {
+        self.script.state().clock.insert(dot);
+    }
+
+    /// How many acks it has signed.
+    pub fn acks_signed(&self) -> u64 {
+        self.script.state().acks_signed
     }
 
     /// The envelope of a request of this peer to `recipient`, made now.
@@ -303,8 +328,19 @@ impl Script {
     }
 
     fn answer_push(&self, request: &Envelope, body: &[u8], manner: Manner) -> Answer {
+        let position = self.position();
         let (acks, completion) = match Delivery::from_bytes(body) {
-            Ok(Delivery::Page(page)) => (self.take_page(&page, manner), None),
+            Ok(Delivery::Page(page)) => {
+                let mut acks = self.take_page(&page, manner);
+                self.sign(&mut acks, &page, position, manner);
+                for ack in acks.iter_mut().filter(|_| manner == Manner::Misnaming) {
+                    ack.dot.as_mut().expect("its own ack").seq += 1_000;
+                }
+                if manner == Manner::Repeating {
+                    acks.extend(acks.clone());
+                }
+                (acks, None)
+            }
             Ok(Delivery::Complete(complete)) => {
                 self.state().clock.join(&complete.claim.dots);
                 let is_last = complete.claim.next.is_none();
@@ -312,8 +348,26 @@ impl Script {
             }
             Err(_) => return self.refuse(request, Nack::of(Slug::Malformed)),
         };
-        let answer = PushAnswer { position: self.position(), acks, completion };
-        self.answer(request, &answer.to_bytes())
+        let body = PushAnswer { position, acks, completion }.to_bytes();
+        match manner {
+            Manner::OtherBoot => {
+                self.answer_as(&self.key, BootId(self.boot.0.wrapping_add(1)), request, &body)
+            }
+            Manner::OtherKey => self.answer_as(&NodeKey::from_seed(&[0x77; 32]), self.boot, request, &body),
+            _ => self.answer(request, &body),
+        }
+    }
+
+    /// Signs the acks that the page asks for, in the manner told.
+    fn sign(&self, acks: &mut [OpAck], page: &Page<'_>, position: LogPosition, manner: Manner) {
+        for ask in page.receipts.iter().filter(|_| manner != Manner::Unsigning) {
+            let ack = &mut acks[ask.index as usize];
+            let (Some(dot), Ok(status)) = (ack.dot.clone(), ack.outcome.status()) else { continue };
+            let hash = if manner == Manner::Forging { OpHash([0xff; 32]) } else { ack.hash };
+            let held = Held { dot, hash, status, needed: ask.needed, position };
+            self.state().acks_signed += 1;
+            ack.signature = Some(SignedAck::sign(&self.key, &self.id, held, WallMs(1)).signature);
+        }
     }
 
     fn take_page(&self, page: &Page<'_>, manner: Manner) -> Vec<OpAck> {
@@ -329,7 +383,7 @@ impl Script {
                     (op_hash(op), AckOutcome::Applied)
                 }
             };
-            OpAck { dot: Some(dot), hash, outcome, note: None }
+            OpAck { dot: Some(dot), hash, outcome, note: None, signature: None }
         };
         page.ops.iter().map(|op| op.op).map(take).collect()
     }
@@ -362,6 +416,14 @@ impl Script {
     fn answer(&self, request: &Envelope, body: &[u8]) -> Answer {
         let frame = self.seal(request, FrameKind::Answer { to: request.nonce }, body);
         Answer { status: 200, frames: Some(Frames::one(frame)), slug: "ok" }
+    }
+
+    /// An answer that says to be of another boot than was asked, or is signed by another key.
+    fn answer_as(&self, key: &NodeKey, boot: BootId, request: &Envelope, body: &[u8]) -> Answer {
+        let kind = FrameKind::Answer { to: request.nonce };
+        let envelope = self.envelope(kind, request.route, &request.sender, request.sender_boot);
+        let frame = frame::seal(key, Envelope { sender_boot: boot, ..envelope }, body);
+        Answer { status: 200, frames: Some(Frames::one(Bytes::from(frame))), slug: "ok" }
     }
 
     fn refuse(&self, request: &Envelope, nack: Nack) -> Answer {

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use federation_core::id::NodeId;
 use federation_net::transport::{Answer, ChannelIdentity, PeerService, Transport};
 use federation_wire::frame::Route;
+use federation_wire::keys::NodeKey;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -167,6 +168,11 @@ impl Network {
     /// That many of a hundred answers are changed on their way by somebody who has no key of their sender.
     pub fn forge_answers(&self, percent: u32) {
         self.lock().weather.chances.forged_answers = percent;
+    }
+
+    /// A node acks every op with the hash of another one, and signs that with its own key, until the network heals.
+    pub fn lie_in_acks(&self, node: &NodeId, key: Arc<NodeKey>) {
+        self.lock().weather.liars.insert(node.clone(), key);
     }
 
     /// That many of a hundred requests come a second time, up to two seconds after the first, like from a box on the

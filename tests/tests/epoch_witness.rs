@@ -39,6 +39,7 @@ fn start(directory: &Path, boot: u64, peers: &[&MockPeer], key: &Arc<NodeKey>) -
         replica_scope: Scope::everything(),
         sealer: Arc::new(GroupSealer::new(Arc::clone(key))),
         clock: Arc::clone(&clock) as _,
+        embedding_space: None,
         options: Options { segment_bytes: 256 * 1024, reserve_bytes: 0, ..Options::default() },
     };
     let failed = Box::new(|part| panic!("{part} failed"));

@@ -10,6 +10,9 @@ use std::time::Duration;
 use federation_core::node_clock::NodeClock;
 use federation_core::port::store::StateHash;
 use federation_core::quorum::policy::WriteLevel;
+use federation_net::alarm::Alarm;
+use federation_net::error::WriteError;
+use federation_net::status::OpAtPeer;
 use federation_tests::history::{Intrusion, IntrusionAnswer};
 use federation_tests::simulation::attacker::{Attacker, Strike};
 use federation_tests::simulation::mesh::Mesh;
@@ -75,11 +78,14 @@ fn words(strike: Strike) -> &'static [&'static str] {
         Strike::AlteredOp => &["proof_invalid", "malformed", "unknown_origin"],
         Strike::WrongPath => &["proof_invalid"],
         Strike::UnknownOrigin => &["unknown_origin"],
+        Strike::Equivocation => &["equivocation"],
+        Strike::CompletionBeyond => &["completion_beyond"],
     }
 }
 
 async fn strike_all(mesh: &Mesh, attacker: &mut Attacker, seed: u64) -> Vec<Intrusion> {
     let mut tried = Vec::new();
+    let lies: Vec<_> = Strike::ALL.iter().filter_map(|strike| strike.alarm()).collect();
     for strike in Strike::ALL {
         let intrusion = attacker.strike(*strike, usize::try_from(seed).unwrap() % NODES).await;
         match &intrusion.answer {
@@ -88,7 +94,12 @@ async fn strike_all(mesh: &Mesh, attacker: &mut Attacker, seed: u64) -> Vec<Intr
             }
             answer => panic!("seed {seed}, {strike}: {answer:?}"),
         }
-        assert_eq!(alarms(mesh), Vec::<&str>::new(), "seed {seed}, {strike}");
+        let raised = alarms(mesh);
+        assert!(raised.iter().all(|alarm| lies.contains(alarm)), "seed {seed}, {strike}: {raised:?}");
+        assert!(
+            strike.alarm().is_none_or(|alarm| raised.contains(&alarm)),
+            "seed {seed}, {strike}: no alarm"
+        );
         tried.push(intrusion);
     }
     tried
@@ -227,4 +238,42 @@ fn a_seed_makes_the_same_strikes_every_time() {
         });
     }
     assert_eq!(runs[0], runs[1]);
+}
+
+#[test]
+fn a_node_that_acks_another_hash_counts_for_no_write() {
+    for seed in 0..4 {
+        simulate(async {
+            let (mut mesh, _) = lived_in(seed, seed).await;
+            mesh.network.lie_in_acks(&mesh.id(1), mesh.key(1));
+            let majority = mesh.node(0).unwrap().write(put("majority"), None).await.unwrap();
+            assert_eq!(majority.peers[&mesh.id(2)].slug(), "applied", "seed {seed}: the honest one");
+            let all = mesh.node(0).unwrap().write(put("all"), Some(WriteLevel::All)).await;
+            let Err(WriteError::QuorumNotMet(not_met)) = all else { panic!("seed {seed}: {all:?}") };
+            assert_eq!(not_met.peers[&mesh.id(1)].slug(), "id_drift", "seed {seed}");
+            let status = mesh.node(0).unwrap().status();
+            let shown = status.alarms.iter().map(|raised| (raised.peer.clone(), raised.alarm));
+            assert_eq!(shown.collect::<Vec<_>>(), [(mesh.id(1), Alarm::IdDrift)], "seed {seed}");
+            assert_eq!(mesh.node(0).unwrap().op_status(&not_met.dot).peers[&mesh.id(1)], OpAtPeer::Pending);
+            mesh.network.heal();
+            pass(Duration::from_secs(8)).await;
+            write_everywhere(&mesh, "healed").await;
+            mesh.shutdown().await;
+        });
+    }
+}
+
+#[test]
+fn two_ops_under_one_dot_are_shown_with_both_hashes() {
+    simulate(async {
+        let (mut mesh, mut attacker) = lived_in(0, 1).await;
+        let tried = attacker.strike(Strike::Equivocation, 0).await;
+        assert_eq!(tried.answer, IntrusionAnswer::Refused { slug: "equivocation".to_owned() });
+        let status = mesh.node(0).unwrap().status();
+        let [found] = status.equivocations.as_slice() else { panic!("{:?}", status.equivocations) };
+        assert_ne!(found.held, found.refused);
+        assert_eq!(found.dot.origin.node, mesh.id(0), "the strike is on an op of the node itself");
+        assert!(status.alarms.iter().any(|raised| raised.alarm == Alarm::Equivocation && raised.count == 1));
+        mesh.shutdown().await;
+    });
 }

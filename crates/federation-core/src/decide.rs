@@ -6,6 +6,7 @@ use crate::apply::{Applied, apply, drop_dead};
 use crate::context::context;
 use crate::dot::{Dot, Origin};
 use crate::dot_set::DotSet;
+use crate::embedding::{EmbeddingSpace, SpaceMatch, space_match};
 use crate::hlc::Hlc;
 use crate::id::{AgentId, Kind, Namespace, OpHash, RecordId, RecordKey};
 use crate::limits::{CONTEXT_RANGES_MAX, OP_BYTES_MAX, SIBLINGS_MAX};
@@ -28,6 +29,10 @@ pub trait ReplicaView {
     fn own_origin(&self) -> Option<&Origin>;
     /// The newest HLC made here since the start.
     fn last_hlc(&self) -> Option<Hlc>;
+    /// The space whose vectors this node indexes, if it indexes any.
+    fn own_space(&self) -> Option<&EmbeddingSpace> {
+        None
+    }
     /// The live versions of a record; an empty record if there are none.
     fn record(&self, key: &RecordKey) -> Result<Record, Self::Error>;
     /// The hash of the op that is live under `dot`, on whichever record.
@@ -204,8 +209,19 @@ pub struct GroupPlan {
     pub opened: Option<Origin>,
     /// The newest HLC made here.
     pub last_hlc: Option<Hlc>,
+    /// What became of the vectors of the ops that came to live in the group.
+    pub vectors: VectorCounts,
     /// One for each change.
     pub decisions: Vec<Decision>,
+}
+
+/// What became of vectors, by [`space_match`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VectorCounts {
+    /// Of the node's own space.
+    pub indexed: u64,
+    /// Of another one: kept with their records, in no index.
+    pub other_space: u64,
 }
 
 /// An op to append.
@@ -340,7 +356,7 @@ impl<V: ReplicaView> Group<'_, V> {
         }
         let version = Version::of(&op, encoded.hash);
         let index = self.plan.ops.len();
-        let applied = self.apply_loaded(&op.key, None, version, index);
+        let applied = self.apply_loaded(&op, None, version, index);
         assert!(
             matches!(applied, Applied::Live { .. }),
             "an own op has a fresh dot and a context that nothing live covers, but came out {applied:?}"
@@ -400,7 +416,7 @@ impl<V: ReplicaView> Group<'_, V> {
         self.load(&op.key)?;
         let version = Version::of(&op, sealed.op.hash);
         let index = self.plan.ops.len();
-        Ok(match self.apply_loaded(&op.key, held, version, index) {
+        Ok(match self.apply_loaded(&op, held, version, index) {
             Applied::Live { concurrent, .. } => {
                 self.plan.ops.push(PlannedOp { op, source: OpSource::Received(sealed) });
                 Admission::Applied { concurrent }
@@ -413,15 +429,9 @@ impl<V: ReplicaView> Group<'_, V> {
         })
     }
 
-    /// Applies a version to a record that was loaded before; `index` is where its op will stand.
-    fn apply_loaded(
-        &mut self,
-        key: &RecordKey,
-        held: Option<OpHash>,
-        version: Version,
-        index: usize,
-    ) -> Applied {
-        let dot = version.dot.clone();
+    /// Applies the version of `op` to its record, which was loaded before; `index` is where the op will stand.
+    fn apply_loaded(&mut self, op: &Op, held: Option<OpHash>, version: Version, index: usize) -> Applied {
+        let (key, dot) = (&op.key, version.dot.clone());
         let (record, changed) = self.touched.entry(key.clone()).or_default();
         match apply(record, &mut self.plan.clock, held, version) {
             Ok(applied) => {
@@ -429,6 +439,7 @@ impl<V: ReplicaView> Group<'_, V> {
                     *changed = true;
                     self.plan.added.insert(dot, index);
                     note_removed(&mut self.plan, key, removed);
+                    note_vector(&mut self.plan, self.view.own_space(), &op.body);
                 }
                 applied
             }
@@ -473,6 +484,15 @@ impl<V: ReplicaView> Group<'_, V> {
 fn fresh_seq(origin: &Origin, clock: &NodeClock, record: &Record, context: &VectorClock) -> Option<u64> {
     let named = record.versions().iter().map(|v| v.context.max_seq(origin)).max().unwrap_or(0);
     clock.max_seq(origin).max(named).max(context.max_seq(origin)).checked_add(1)
+}
+
+fn note_vector(plan: &mut GroupPlan, own: Option<&EmbeddingSpace>, body: &Body) {
+    let Body::Put { embedding: Some(embedding), .. } = body else { return };
+    match space_match(own, embedding) {
+        SpaceMatch::Indexed => plan.vectors.indexed += 1,
+        SpaceMatch::OtherSpace => plan.vectors.other_space += 1,
+        SpaceMatch::NoIndex => {}
+    }
 }
 
 fn note_removed(plan: &mut GroupPlan, key: &RecordKey, dots: &[Dot]) {

@@ -37,6 +37,7 @@ pub mod coordinator;
 pub mod decide;
 pub mod dot;
 pub mod dot_set;
+pub mod embedding;
 pub mod epoch;
 pub mod hlc;
 pub mod id;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::dot::Dot;
+use crate::embedding::Embedding;
 use crate::hlc::Hlc;
 use crate::id::{AgentId, OpHash, RecordKey};
 use crate::vector_clock::VectorClock;
@@ -45,15 +46,6 @@ impl Body {
     pub fn is_put(&self) -> bool {
         matches!(self, Body::Put { .. })
     }
-}
-
-/// A vector and the model that made it. `vector` is finite and of unit L2 norm within the shipped tolerance.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Embedding {
-    /// Name of the model, 1 to [`crate::limits::EMBEDDING_MODEL_BYTES_MAX`] bytes.
-    pub model: Arc<str>,
-    /// 1 to [`crate::limits::EMBEDDING_DIM_MAX`] components.
-    pub vector: Arc<[f32]>,
 }
 
 /// An op's bytes as its origin made them, with the hash over them.

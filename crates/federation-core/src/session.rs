@@ -18,6 +18,9 @@ use crate::vector_clock::VectorClock;
 /// completion.
 const GAPS_MAX: usize = 64;
 
+/// Ranges of dots that the ops of a session name which are remembered, to hold its claim against: 24 bytes each.
+const NAMED_RANGES_MAX: usize = 65_536;
+
 /// The sender's end: collects what must not be claimed.
 #[derive(Clone, Debug)]
 pub struct SessionSender {
@@ -93,6 +96,8 @@ pub struct SessionReceiver {
     /// Numbers of the handled pages, each plus one.
     handled: SeqRanges,
     withheld: VectorClock,
+    /// What the ops of the session name: their dots, and what their writers had seen.
+    named: DotSet,
 }
 
 /// A completion came before all of its session's pages were handled.
@@ -108,7 +113,7 @@ pub struct IncompleteSession {
 impl SessionReceiver {
     /// A session of which nothing has come.
     pub const fn new() -> Self {
-        Self { handled: SeqRanges::new(), withheld: VectorClock::new() }
+        Self { handled: SeqRanges::new(), withheld: VectorClock::new(), named: DotSet::new() }
     }
 
     /// Whether this node leaves anything out of what the other side claims.
@@ -125,6 +130,18 @@ impl SessionReceiver {
         {
             self.handled.insert(number);
         }
+    }
+
+    /// This node has taken ops that name these dots. Past a bound they are forgotten: what is claimed is then looked up.
+    pub fn took(&mut self, named: &DotSet) {
+        if self.named.range_count() < NAMED_RANGES_MAX {
+            self.named.join(named);
+        }
+    }
+
+    /// What of `claimed` no op of the session names.
+    pub fn unnamed(&self, claimed: &DotSet) -> DotSet {
+        claimed.minus(&self.named)
     }
 
     /// This node refused an op of the session, for now or for good.

@@ -6,6 +6,7 @@ use crate::command::demo::{self, DemoError};
 use crate::command::dev::{self, DevArgs, DevError};
 use crate::command::keys::{self, IdArgs, IdentityError, KeygenArgs};
 use crate::command::peer::{self, PeerArgs, PeerError};
+use crate::command::receipt::{self, ReceiptArgs, VerifyReceiptError};
 use crate::command::serve::{self, ServeArgs, ServeError};
 use crate::command::settings::{self, ConfigArgs};
 use crate::command::token::{self, TokenArgs, TokenError};
@@ -36,6 +37,8 @@ pub enum Command {
     Token(TokenArgs),
     /// Read a stopped node's store and check every op.
     Verify(VerifyArgs),
+    /// Check a quorum receipt with public keys alone.
+    Receipt(ReceiptArgs),
     /// Run a mesh of nodes on loopback, for trying things out.
     Dev(DevArgs),
     /// Play the main story on real processes: load, kill -9, write on, restart, equal again.
@@ -62,6 +65,9 @@ pub enum CommandError {
     /// `verify`.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// `receipt`.
+    #[error(transparent)]
+    Receipt(#[from] VerifyReceiptError),
     /// `dev`.
     #[error(transparent)]
     Dev(#[from] DevError),
@@ -87,6 +93,7 @@ pub fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Peer(args) => Ok(peer::run(args)?),
         Command::Token(args) => Ok(token::run(&args)?),
         Command::Verify(args) => Ok(verify::run(&args)?),
+        Command::Receipt(args) => Ok(receipt::run(&args)?),
         Command::Config(args) => Ok(settings::run(args)?),
     }
 }

@@ -4,6 +4,7 @@ pub mod demo;
 pub mod dev;
 pub mod keys;
 pub mod peer;
+pub mod receipt;
 pub mod serve;
 pub mod settings;
 pub mod token;

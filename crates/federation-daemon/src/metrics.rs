@@ -81,6 +81,7 @@ fn encode_net(page: &mut Page<'_>, net: &NetCounters) -> fmt::Result {
     )?;
     page.counters("sessions", "Sessions ended, by direction and result", "result", &net.sessions)?;
     page.counters("epochs", "Series of own dots, by how each start settled it", "settled", &net.epochs)?;
+    page.counter("acks_signed", "Acks signed because a write asked for a receipt", net.acks_signed)?;
     page.counter("relayed_ops", "Ops applied that another node than their origin brought", net.relayed_ops)?;
     page.counter(
         "completions_withheld",
@@ -136,6 +137,16 @@ fn encode_store(page: &mut Page<'_>, store: &federation_store::Metrics) -> fmt::
     page.histogram("store_group_ops", "Ops that shared one sync", &store.group_ops.snapshot(), 1.0)?;
     page.counter("store_groups", "Groups written, each with one sync", store.groups.value())?;
     page.counter("store_ops", "Ops written", store.ops.value())?;
+    page.counter(
+        "store_vectors_indexed",
+        "Vectors taken of this node's own space",
+        store.vectors_indexed.value(),
+    )?;
+    page.counter(
+        "store_vectors_other_space",
+        "Vectors taken of another space: kept, in no index",
+        store.vectors_other_space.value(),
+    )?;
     page.counter("store_log_bytes", "Bytes written to the log", store.log_bytes.value())?;
     page.counter("store_checkpoints", "Checkpoints of the index", store.checkpoints.value())?;
     page.counter("store_rebuilds", "Rebuilds of the index from the log", store.rebuilds.value())?;

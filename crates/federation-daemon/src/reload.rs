@@ -215,5 +215,6 @@ fn fixed(config: &Config) -> Fixed {
         ("shutdown_grace_ms", format!("{:?}", config.shutdown_grace)),
         ("body_timeout_ms", format!("{:?}", config.body_timeout)),
         ("requests_max", config.requests_max.to_string()),
+        ("embedding_space", format!("{:?}", config.embedding_space)),
     ]
 }

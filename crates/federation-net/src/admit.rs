@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use federation_core::decide::{Admission, Change, Received};
 use federation_core::dot::Dot;
-use federation_core::id::{KeyId, LogPosition, NodeId};
+use federation_core::id::{KeyId, LogPosition, NodeId, OpHash};
 use federation_core::link::LinkEvent;
 use federation_core::op::{EncodedOp, SealedOp};
 use federation_core::planted::{Defect, is_planted};
@@ -15,12 +15,14 @@ use federation_core::session::SessionReceiver;
 use federation_core::vector_clock::VectorClock;
 use federation_wire::identity::KeyRefusal;
 use federation_wire::keys::PublicKey;
+use federation_wire::receipt::Held;
 use federation_wire::seal::{ProofError, ProofVerifier};
 use federation_wire::v1::ack::{AckNote, AckOutcome, OpAck, OpRefusal};
-use federation_wire::v1::delivery::PageOp;
+use federation_wire::v1::delivery::{PageOp, ReceiptAsk};
 use federation_wire::v1::op::{op_hash, read_op};
 
-use crate::inner::Inner;
+use crate::alarm::{Alarm, EquivocationStatus};
+use crate::inner::{Inner, lock};
 use crate::peer::Peer;
 use crate::store_call::submit;
 
@@ -28,6 +30,8 @@ use crate::store_call::submit;
 #[derive(Debug)]
 pub(crate) struct AdmittedPage {
     pub(crate) acks: Vec<OpAck>,
+    /// What the ops that were taken name: their dots, and what their writers had seen.
+    named: VectorClock,
     /// Of each refused op, what its writer had seen; none if it could not be read.
     refused: Vec<(usize, Option<VectorClock>)>,
     pub(crate) position: LogPosition,
@@ -49,9 +53,24 @@ impl AdmittedPage {
                 _ => readable = false,
             }
         }
+        receiver.took(&self.named);
         if readable {
             receiver.handled(page);
         }
+    }
+
+    /// Signs the acks that the page asks for, of ops that were taken: all of that is durable.
+    pub(crate) fn sign(&mut self, inner: &Inner, asks: &[ReceiptAsk]) {
+        let mut signed = 0;
+        for ask in asks {
+            let Some(ack) = self.acks.get_mut(ask.index as usize) else { continue };
+            let (Some(dot), Ok(status)) = (&ack.dot, ack.outcome.status()) else { continue };
+            let (dot, needed, position) = (dot.clone(), ask.needed, self.position);
+            let held = Held { dot, hash: ack.hash, status, needed, position };
+            ack.signature = Some(inner.gate.sign_ack(held).signature);
+            signed += 1;
+        }
+        inner.metrics.with(|counters| counters.acks_signed += signed);
     }
 }
 
@@ -68,8 +87,12 @@ pub(crate) async fn admit(
     let mut verifier = ProofVerifier::new(|dot: &Dot, key| inner.gate.sealing_key(dot, key));
     let own = &inner.snapshot().facts.replica_scope;
     let inspected: Vec<_> = ops.iter().map(|op| inspect(inner, own, op, &mut verifier)).collect();
-    let mut page =
-        AdmittedPage { acks: Vec::new(), refused: Vec::new(), position: inner.snapshot().position };
+    let mut page = AdmittedPage {
+        acks: Vec::new(),
+        named: VectorClock::new(),
+        refused: Vec::new(),
+        position: inner.snapshot().position,
+    };
     let mut batch = Vec::new();
     let mut waiting = Vec::new();
     for (index, inspected) in inspected.into_iter().enumerate() {
@@ -95,11 +118,17 @@ pub(crate) async fn admit(
         for ((index, context, origin, namespace), outcome) in waiting.into_iter().zip(committed.outcomes) {
             let Outcome::Admitted(admission) = outcome else { continue };
             let Some(ack) = page.acks.get_mut(index) else { continue };
+            if let (Admission::Equivocation { held }, Some(dot)) = (admission, &ack.dot) {
+                equivocation(inner, &sender.id, dot, held, ack.hash);
+            }
             settle(ack, admission);
-            match ack.outcome {
-                AckOutcome::Refused(_) => page.refused.push((index, Some(context))),
-                AckOutcome::Applied => to_relay.push((origin, namespace)),
-                AckOutcome::Duplicate | AckOutcome::Superseded => {}
+            match (ack.outcome, &ack.dot) {
+                (AckOutcome::Refused(_), _) => page.refused.push((index, Some(context))),
+                (_, Some(dot)) => page.named.cover(dot, &context),
+                (_, None) => {}
+            }
+            if ack.outcome == AckOutcome::Applied {
+                to_relay.push((origin, namespace));
             }
         }
         for peer in inner.members().dialled().filter(|peer| peer.id != sender.id) {
@@ -126,7 +155,8 @@ where
     L: Fn(&Dot, KeyId) -> Result<PublicKey, KeyRefusal>,
 {
     let hash = op_hash(page_op.op);
-    let mut ack = OpAck { dot: None, hash, outcome: AckOutcome::Refused(OpRefusal::Malformed), note: None };
+    let outcome = AckOutcome::Refused(OpRefusal::Malformed);
+    let mut ack = OpAck { dot: None, hash, outcome, note: None, signature: None };
     let Ok(read) = read_op(page_op.op) else { return Inspected { ack, context: None, received: None } };
     let op = read.op;
     ack.dot = Some(op.dot.clone());
@@ -189,7 +219,12 @@ fn count(inner: &Inner, acks: &[OpAck], sender: &NodeId) {
             counters.relayed_ops += u64::from(is_of_another && ack.outcome == AckOutcome::Applied);
         }
     });
-    if acks.iter().any(|ack| ack.outcome == AckOutcome::Refused(OpRefusal::Equivocation)) {
-        inner.alarm("equivocation");
-    }
+}
+
+/// Two ops stand under one dot: both hashes are logged and shown.
+fn equivocation(inner: &Inner, sender: &NodeId, dot: &Dot, held: OpHash, refused: OpHash) {
+    tracing::error!(%dot, %held, %refused, peer = %sender, "two ops under one dot");
+    let (dot, peer) = (dot.clone(), sender.clone());
+    lock(&inner.alarms).note(EquivocationStatus { dot, held, refused, peer, at: inner.wall.now() });
+    inner.alarm(sender, Alarm::Equivocation);
 }

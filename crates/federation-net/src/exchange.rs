@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use federation_core::id::BootId;
 use federation_core::quorum::ack_tracker::PeerFailure;
 use federation_wire::frame::Route;
 use federation_wire::slug::Slug;
 use federation_wire::v1::nack::Nack;
 
+use crate::alarm::Alarm;
 use crate::gate::{AnswerFault, Asked, OpenedAnswer};
 use crate::inner::Inner;
 use crate::peer::Peer;
@@ -92,7 +94,7 @@ pub(crate) async fn exchange_on(
     let call = async {
         let (request, frames) = start(inner, peer, connection, boot, route, body).await?;
         let answer = frames.only().await.map_err(ExchangeError::Transport)?;
-        Ok(inner.gate.open_answer(&request, &answer)?)
+        open(inner, peer, &request, &answer)
     };
     tokio::time::timeout(patience, call).await.unwrap_or(Err(ExchangeError::TimedOut))
 }
@@ -112,15 +114,32 @@ pub(crate) async fn start(
     Ok((request, frames))
 }
 
+/// Opens a frame of an answer, and alarms one that the peer did not give to this request, or that comes from another of
+/// its boots than was asked: only a refusal does.
+fn open(inner: &Inner, peer: &Peer, request: &Asked, bytes: &Bytes) -> Result<OpenedAnswer, ExchangeError> {
+    let opened = inner.gate.open_answer(request, bytes);
+    let is_forged = match &opened {
+        Ok(answer) => answer.envelope.sender_boot != request.envelope.recipient_boot,
+        Err(AnswerFault::Invalid(_)) => true,
+        Err(AnswerFault::Nack(_)) => false,
+    };
+    if is_forged {
+        inner.alarm(&peer.id, Alarm::AnswerForged);
+        return Err(ExchangeError::Invalid);
+    }
+    Ok(opened?)
+}
+
 /// The next frame of an answer, opened; none at its end.
 pub(crate) async fn next(
     inner: &Inner,
+    peer: &Peer,
     request: &Asked,
     frames: &mut Frames,
 ) -> Result<Option<OpenedAnswer>, ExchangeError> {
     match frames.next().await {
         None => Ok(None),
         Some(Err(error)) => Err(ExchangeError::Transport(error)),
-        Some(Ok(bytes)) => Ok(Some(inner.gate.open_answer(request, &bytes)?)),
+        Some(Ok(bytes)) => open(inner, peer, request, &bytes).map(Some),
     }
 }

@@ -17,6 +17,7 @@ use federation_wire::frame::{
 };
 use federation_wire::identity::{Directory, KeyRefusal};
 use federation_wire::keys::PublicKey;
+use federation_wire::receipt::{AckSignature, Held, SignedAck};
 use federation_wire::slug::Slug;
 use federation_wire::v1::nack::Nack;
 use rand::rngs::StdRng;
@@ -107,6 +108,19 @@ impl Gate {
             return self.keys.public(key).ok_or(KeyRefusal::Unknown);
         }
         self.enrolled.directory().sealing_key(dot, key).cloned()
+    }
+
+    /// This node's signed word that it holds this. The caller has synced it.
+    pub(crate) fn sign_ack(&self, held: Held) -> SignedAck {
+        SignedAck::sign(&self.keys.active(), &self.node, held, self.wall.now())
+    }
+
+    /// The signed word of `peer`, if its signature is by a key under which it may call.
+    pub(crate) fn check_ack(&self, peer: &NodeId, held: Held, signature: AckSignature) -> Option<SignedAck> {
+        let directory = self.enrolled.directory();
+        let key = directory.calling_key(peer, signature.key_id)?;
+        let ack = SignedAck { node: peer.clone(), held, signature };
+        ack.verify(key).ok().map(|()| ack)
     }
 
     /// Whether ops of this node's making are taken at all.

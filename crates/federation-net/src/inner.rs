@@ -6,15 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use federation_core::coordinator::{Coordinator, Settled};
 use federation_core::dot::Dot;
-use federation_core::id::BootId;
+use federation_core::id::{BootId, NodeId};
 use federation_core::port::clock::WallClock;
 use federation_core::port::rules::RecordRules;
 use federation_core::port::store::{Facts, Health, ReplicaStore, Snapshot};
 use federation_core::rejoin::{DrainedPeer, drains_needed, may_serve};
 use federation_core::time::MonoMs;
+use federation_wire::receipt::SignedAck;
 use tokio::sync::{Notify, OnceCell, oneshot};
 use tokio::time::Instant;
 
+use crate::alarm::{Alarm, AlarmBook};
 use crate::config::NodeConfig;
 use crate::gate::Gate;
 use crate::members::Members;
@@ -41,6 +43,7 @@ pub(crate) struct Inner {
     /// Told at every hello that was learned from.
     pub(crate) hello_learned: Notify,
     pub(crate) metrics: NetMetrics,
+    pub(crate) alarms: Mutex<AlarmBook>,
     pub(crate) started: Instant,
     pub(crate) tasks: Tasks,
 }
@@ -49,7 +52,26 @@ pub(crate) struct Inner {
 #[derive(Debug, Default)]
 pub(crate) struct OpenWrites {
     pub(crate) coordinator: Coordinator,
-    pub(crate) waiting: BTreeMap<Dot, oneshot::Sender<Settled>>,
+    pub(crate) waiting: BTreeMap<Dot, oneshot::Sender<SettledWrite>>,
+    /// Those that are to be proven by signed acks.
+    pub(crate) receipts: BTreeMap<Dot, ReceiptUnderWay>,
+}
+
+/// The receipt of an open write.
+#[derive(Debug)]
+pub(crate) struct ReceiptUnderWay {
+    /// Nodes that must hold the write.
+    pub(crate) needed: u16,
+    /// What has come, by peer: each checked, and what the peer is counted by.
+    pub(crate) acks: BTreeMap<NodeId, SignedAck>,
+}
+
+/// What the caller of a write is told.
+#[derive(Debug)]
+pub(crate) struct SettledWrite {
+    pub(crate) settled: Settled,
+    /// The peers' signed acks, if they were asked for.
+    pub(crate) acks: Vec<SignedAck>,
 }
 
 impl Inner {
@@ -112,8 +134,10 @@ impl Inner {
             let mut open = lock(&self.open_writes);
             change(&mut open, now, &mut settled);
             for write in settled {
+                let receipt = open.receipts.remove(&write.dot);
                 if let Some(waiting) = open.waiting.remove(&write.dot) {
-                    answers.push((waiting, write));
+                    let acks = receipt.map(|receipt| receipt.acks.into_values().collect());
+                    answers.push((waiting, SettledWrite { settled: write, acks: acks.unwrap_or_default() }));
                 }
             }
         }
@@ -123,10 +147,12 @@ impl Inner {
         }
     }
 
-    /// Counts and logs something that must not happen.
-    pub(crate) fn alarm(&self, what: &'static str) {
+    /// Counts, logs and shows something that must not happen.
+    pub(crate) fn alarm(&self, peer: &NodeId, alarm: Alarm) {
+        let what = alarm.slug();
         self.metrics.with(|counters| *counters.alarms.entry(what).or_default() += 1);
-        tracing::error!(alarm = what, "something happened that must not");
+        lock(&self.alarms).raise(peer, alarm, self.wall.now());
+        tracing::error!(alarm = what, %peer, "something happened that must not");
     }
 }
 

@@ -5,10 +5,12 @@
 //! database; the sender of every frame is proven, by its signature or by its channel, in one place each.
 //!
 //! Module map: [`node`] (the handle), `write` (a client's write), `peer` (hello, delivery and catch-up, per peer),
-//! `server` (what peers ask), `scope` (what the scopes come to), `admit` (how ops enter), `gate` (how frames enter and
-//! leave), [`http`], [`tls`] and [`transport`] (how they travel).
+//! `server` (what peers ask), `scope` (what the scopes come to), `admit` (how ops enter), `vouch` (what a claim is
+//! worth), [`alarm`] (what must not happen), `gate` (how frames enter and leave), [`http`], [`tls`] and [`transport`] (how
+//! they travel).
 
 mod admit;
+pub mod alarm;
 pub mod config;
 mod connections;
 pub mod enrolled;
@@ -30,7 +32,8 @@ mod store_call;
 mod tasks;
 pub mod tls;
 pub mod transport;
+mod vouch;
 mod write;
 
 pub use members::Changes;
-pub use write::WriteReceipt;
+pub use write::{Proof, WriteReceipt};

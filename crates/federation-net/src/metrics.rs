@@ -55,6 +55,8 @@ pub struct NetCounters {
     /// Sessions ended, by direction and result: `push_complete`, `push_broken`, `pull_complete`,
     /// `pull_deferred` (something was refused for now), `pull_elsewhere` (the peer pushes meanwhile), `pull_broken`.
     pub sessions: BTreeMap<&'static str, u64>,
+    /// Acks that this node signed because a write of another asked for a receipt.
+    pub acks_signed: u64,
     /// Ops that were applied and came from another node than their origin.
     pub relayed_ops: u64,
     /// Completions, sent or taken, that claimed less than all because of the scopes.
@@ -65,8 +67,7 @@ pub struct NetCounters {
     pub rebootstraps_ended: u64,
     /// How the epoch of the own ops was settled: `fresh` or `continued`.
     pub epochs: BTreeMap<&'static str, u64>,
-    /// Things that must not happen: `id_drift`, `equivocation`, `self_peer`, `rolled_back`, `new_mesh_void`,
-    /// `identity_mismatch`, `scope_mismatch`.
+    /// Things that must not happen, by the slug of [`crate::alarm::Alarm`].
     pub alarms: BTreeMap<&'static str, u64>,
 }
 

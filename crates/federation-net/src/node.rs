@@ -36,7 +36,7 @@ use crate::status::{NodeStatus, OpAtPeer, OpStatus, PeerStatus, Readiness};
 use crate::store_call::query;
 use crate::tasks::Tasks;
 use crate::transport::{Answer, BoxFuture, ChannelIdentity, PeerService, Transport, TurnedAway};
-use crate::write::{WriteReceipt, write};
+use crate::write::{Proof, WriteReceipt, write};
 
 /// How often writes whose caller has gone away are looked for.
 const SWEEP: Duration = Duration::from_millis(250);
@@ -103,6 +103,7 @@ impl Node {
             epoch: ArcSwap::default(),
             hello_learned: Notify::new(),
             metrics: NetMetrics::default(),
+            alarms: Mutex::default(),
             started: Instant::now(),
             tasks,
         });
@@ -148,7 +149,24 @@ impl Node {
         mutation: Mutation,
         level: Option<WriteLevel>,
     ) -> Result<WriteReceipt, WriteError> {
-        write(&self.inner, mutation, level).await
+        self.write_proven(mutation, level, Proof::Acks).await
+    }
+
+    /// As [`Node::write`], with the proof that is wanted: with [`Proof::SignedAcks`] each node that counts has signed its
+    /// ack, and one that does not sign does not count.
+    ///
+    /// # Errors
+    /// As [`Node::write`].
+    ///
+    /// # Cancel safety
+    /// As [`Node::write`].
+    pub async fn write_proven(
+        &self,
+        mutation: Mutation,
+        level: Option<WriteLevel>,
+        proof: Proof,
+    ) -> Result<WriteReceipt, WriteError> {
+        write(&self.inner, mutation, level, proof).await
     }
 
     /// The live versions of a record, as this node has them: none of a namespace that it does not keep, whatever
@@ -226,6 +244,10 @@ impl Node {
     pub fn status(&self) -> NodeStatus {
         let inner = &self.inner;
         let (snapshot, members) = (inner.snapshot(), inner.members());
+        let (alarms, equivocations) = {
+            let book = lock(&inner.alarms);
+            (book.alarms(), book.equivocations())
+        };
         NodeStatus {
             node: inner.config.node.clone(),
             boot: inner.boot,
@@ -242,6 +264,8 @@ impl Node {
             clock: snapshot.clock.clone(),
             position: snapshot.position,
             open_writes: lock(&inner.open_writes).coordinator.open_writes(),
+            alarms,
+            equivocations,
             peers: members.dialled().filter_map(|peer| peer_status(inner, peer, &snapshot.clock)).collect(),
         }
     }

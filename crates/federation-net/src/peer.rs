@@ -288,4 +288,6 @@ impl Drop for Delivering {
 pub(crate) struct SentOp {
     pub(crate) dot: Dot,
     pub(crate) hash: OpHash,
+    /// Nodes that must hold it, if the peer was asked to sign its ack.
+    pub(crate) receipt: Option<u16>,
 }

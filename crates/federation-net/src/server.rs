@@ -18,6 +18,7 @@ use federation_wire::v1::pull::PullRequest;
 use federation_wire::v1::push::{Completion, PushAnswer};
 
 use crate::admit::admit;
+use crate::alarm::Alarm;
 use crate::gate::Opened;
 use crate::inner::Inner;
 use crate::peer::hello::answer_hello;
@@ -25,6 +26,7 @@ use crate::peer::pull::serve_pull;
 use crate::peer::{Peer, Receiving};
 use crate::store_call::submit_one;
 use crate::transport::{Answer, ChannelIdentity, Frames};
+use crate::vouch::is_beyond;
 
 const OK: u16 = 200;
 
@@ -42,8 +44,10 @@ pub(crate) async fn serve(
     if answer.status != OK {
         inner.metrics.with(|counters| *counters.refused_frames.entry(answer.slug).or_default() += 1);
     }
-    if answer.ends_connection() {
-        inner.alarm(answer.slug);
+    if answer.ends_connection()
+        && let Some(node) = channel.node()
+    {
+        inner.alarm(node, Alarm::IdentityMismatch);
     }
     answer
 }
@@ -104,7 +108,8 @@ async fn take_page(
     boot: BootId,
     page: &Page<'_>,
 ) -> Result<PushAnswer, Slug> {
-    let admitted = admit(inner, peer, &page.ops).await.map_err(slug)?;
+    let mut admitted = admit(inner, peer, &page.ops).await.map_err(slug)?;
+    admitted.sign(inner, &page.receipts);
     if let Lane::Backfill { session, page } = page.lane {
         let mut state = peer.state();
         let receiving = match state.receiving.take() {
@@ -128,20 +133,19 @@ async fn take_completion(
     boot: BootId,
     complete: &Complete,
 ) -> Result<PushAnswer, Slug> {
-    let claimed = {
+    let receiver = {
         let state = peer.state();
         let running = state.receiving.as_ref().filter(|running| running.is(boot, complete.session.0));
-        let dots = &complete.claim.dots;
-        match running {
-            Some(running) => running.receiver.complete(complete.pages, dots),
-            // A session without a page claims at once.
-            None => SessionReceiver::new().complete(complete.pages, dots),
-        }
+        // A session without a page claims at once.
+        running.map_or_else(SessionReceiver::new, |running| running.receiver.clone())
     };
-    let completion = match claimed {
+    let completion = match receiver.complete(complete.pages, &complete.claim.dots) {
         Ok(claimed) => {
             let claimable = inner.claimable_from(peer, complete);
             let claimed = NodeClock::from(claimable.of(&claimed, &peer.id));
+            if is_beyond(inner, peer, &receiver, &claimed).await.map_err(slug)? {
+                return Ok(completed(inner, Completion::Beyond));
+            }
             submit_one(&*inner.store, Request::Change(Change::Complete(claimed))).await.map_err(slug)?;
             match claimable {
                 _ if complete.claim.next.is_some() => Completion::PartTaken,
@@ -152,7 +156,11 @@ async fn take_completion(
         }
         Err(missing) => Completion::Incomplete { handled: missing.handled },
     };
-    Ok(PushAnswer { position: inner.snapshot().position, acks: Vec::new(), completion: Some(completion) })
+    Ok(completed(inner, completion))
+}
+
+fn completed(inner: &Inner, completion: Completion) -> PushAnswer {
+    PushAnswer { position: inner.snapshot().position, acks: Vec::new(), completion: Some(completion) }
 }
 
 fn pull(inner: &Arc<Inner>, peer: &Arc<Peer>, opened: &Opened) -> Result<Answer, Slug> {

@@ -7,6 +7,8 @@ use federation_core::id::{BootId, LogPosition, NodeId, StoreId};
 use federation_core::node_clock::NodeClock;
 use federation_core::port::store::Health;
 
+use crate::alarm::{AlarmStatus, EquivocationStatus};
+
 /// A node's state as of one moment.
 #[derive(Clone, Debug)]
 pub struct NodeStatus {
@@ -30,6 +32,10 @@ pub struct NodeStatus {
     pub position: LogPosition,
     /// Writes whose quorum is open.
     pub open_writes: usize,
+    /// What peers did that must not happen, since the start.
+    pub alarms: Vec<AlarmStatus>,
+    /// Dots under which two ops were seen, the first of them.
+    pub equivocations: Vec<EquivocationStatus>,
     /// Each dialled peer.
     pub peers: Vec<PeerStatus>,
 }

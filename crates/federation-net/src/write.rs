@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use federation_core::coordinator::Settled;
 use federation_core::decide::{Change, Mutation};
 use federation_core::dot::Dot;
 use federation_core::epoch::{LastEpoch, PeerKnowledge, settle};
-use federation_core::id::{Namespace, NodeId};
+use federation_core::id::{LogPosition, Namespace, NodeId};
 use federation_core::limits::OPEN_WRITES_MAX;
 use federation_core::port::store::{Health, Outcome, Request, StoreError, Written};
-use federation_core::quorum::ack_tracker::{AckTracker, PeerFailure, PeerOutcome, Verdict};
+use federation_core::quorum::ack_tracker::{AckStatus, AckTracker, PeerFailure, PeerOutcome, Verdict};
 use federation_core::quorum::policy::WriteLevel;
 use federation_core::time::MonoMs;
+use federation_wire::receipt::{Held, SignedAck};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::{QuorumNotMet, WriteError};
-use crate::inner::{Inner, lock};
+use crate::inner::{Inner, ReceiptUnderWay, SettledWrite, lock};
 use crate::peer::Peer;
 use crate::peer::hello::own_store;
 use crate::status::Readiness;
@@ -35,6 +35,17 @@ pub struct WriteReceipt {
     pub needed: usize,
     /// What each peer had come to by then.
     pub peers: BTreeMap<NodeId, PeerOutcome>,
+    /// The signed acks of those who held it, this node's first, if they were asked for.
+    pub acks: Vec<SignedAck>,
+}
+
+/// Whether whoever writes wants the acks signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Acks do.
+    Acks,
+    /// Each node that counts has to sign.
+    SignedAcks,
 }
 
 /// Who is asked, and by when: of a write, those who take part when it begins.
@@ -42,20 +53,30 @@ struct Plan {
     /// The peers that count for the namespace.
     replicas: Vec<Arc<Peer>>,
     needed: usize,
+    proof: Proof,
     started_at: MonoMs,
     deadline: Instant,
 }
 
 /// What the writer's thread hands to the waiting caller once the op is durable here.
-type LocalCommit = Result<(Arc<Written>, oneshot::Receiver<Settled>), WriteError>;
+type LocalCommit = Result<LocallyWritten, WriteError>;
+
+/// A write that is durable here.
+struct LocallyWritten {
+    written: Arc<Written>,
+    /// The log position after its sync.
+    position: LogPosition,
+    settled: oneshot::Receiver<SettledWrite>,
+}
 
 pub(crate) async fn write(
     inner: &Arc<Inner>,
     mutation: Mutation,
     level: Option<WriteLevel>,
+    proof: Proof,
 ) -> Result<WriteReceipt, WriteError> {
     let begun = Instant::now();
-    let result = write_uncounted(inner, mutation, level).await;
+    let result = write_uncounted(inner, mutation, level, proof).await;
     let slug = match &result {
         Ok(_) => "met",
         Err(WriteError::QuorumNotMet(not_met)) => not_met.reason.slug(),
@@ -79,8 +100,9 @@ async fn write_uncounted(
     inner: &Arc<Inner>,
     mutation: Mutation,
     level: Option<WriteLevel>,
+    proof: Proof,
 ) -> Result<WriteReceipt, WriteError> {
-    let plan = plan(inner, &mutation.key.namespace, level)?;
+    let plan = plan(inner, &mutation.key.namespace, level, proof)?;
     ensure_epoch(inner).await?;
     let (done, answer) = oneshot::channel::<LocalCommit>();
     let commit_inner = Arc::clone(inner);
@@ -90,10 +112,13 @@ async fn write_uncounted(
         .submit(
             vec![Request::Change(Change::Write(mutation))],
             Box::new(move |result| {
-                let outcome = result.map(|committed| committed.outcomes.into_iter().next());
+                let outcome = result.map(|group| (group.outcomes.into_iter().next(), group.position));
                 let local = match outcome {
-                    Ok(Some(Outcome::Written(written))) => Ok(committed(&commit_inner, written, &plan)),
-                    Ok(Some(Outcome::Refused(refusal))) => Err(WriteError::Refused(refusal)),
+                    Ok((Some(Outcome::Written(written)), position)) => {
+                        let settled = committed(&commit_inner, &written, &plan);
+                        Ok(LocallyWritten { written, position, settled })
+                    }
+                    Ok((Some(Outcome::Refused(refusal)), _)) => Err(WriteError::Refused(refusal)),
                     Ok(_) => Err(WriteError::Store(StoreError::Closed)),
                     Err(error) => Err(WriteError::Store(error)),
                 };
@@ -102,11 +127,16 @@ async fn write_uncounted(
             }),
         )
         .map_err(WriteError::Store)?;
-    let (written, settled) = answer.await.unwrap_or(Err(WriteError::Store(StoreError::Closed)))?;
-    let settled = await_quorum(inner, &written.op.dot, settled, deadline).await?;
+    let local = answer.await.unwrap_or(Err(WriteError::Store(StoreError::Closed)))?;
+    let LocallyWritten { written, position, settled } = local;
+    let SettledWrite { settled, mut acks } = await_quorum(inner, &written.op.dot, settled, deadline).await?;
     match settled.verdict {
         Verdict::Met { got } => {
-            Ok(WriteReceipt { written, got, needed: settled.needed, peers: settled.peers })
+            let needed = settled.needed;
+            if proof == Proof::SignedAcks {
+                acks.insert(0, own_ack(inner, &written, position, needed));
+            }
+            Ok(WriteReceipt { written, got, needed, peers: settled.peers, acks })
         }
         Verdict::NotMet { got, needed, reason } => Err(WriteError::QuorumNotMet(Box::new(QuorumNotMet {
             dot: settled.dot,
@@ -118,7 +148,12 @@ async fn write_uncounted(
     }
 }
 
-fn plan(inner: &Inner, namespace: &Namespace, level: Option<WriteLevel>) -> Result<Plan, WriteError> {
+fn plan(
+    inner: &Inner,
+    namespace: &Namespace,
+    level: Option<WriteLevel>,
+    proof: Proof,
+) -> Result<Plan, WriteError> {
     match inner.readiness() {
         // Whether there is room again is found out by the store, by trying.
         Readiness::Ready | Readiness::Store(Health::DiskFull) => {}
@@ -141,16 +176,28 @@ fn plan(inner: &Inner, namespace: &Namespace, level: Option<WriteLevel>) -> Resu
         return Err(WriteError::Busy { open, limit: OPEN_WRITES_MAX });
     }
     let deadline = Instant::now() + inner.config.ack_timeout;
-    Ok(Plan { replicas, needed, started_at: inner.now(), deadline })
+    Ok(Plan { replicas, needed, proof, started_at: inner.now(), deadline })
+}
+
+/// This node's word for its own commit.
+fn own_ack(inner: &Inner, written: &Written, position: LogPosition, needed: usize) -> SignedAck {
+    inner.gate.sign_ack(Held {
+        dot: written.op.dot.clone(),
+        hash: written.sealed.op.hash,
+        status: AckStatus::Applied,
+        needed: nodes(needed),
+        position,
+    })
+}
+
+/// Nodes of one mesh: at most [`federation_core::limits::NODES_MAX`].
+fn nodes(count: usize) -> u16 {
+    u16::try_from(count).unwrap_or(u16::MAX)
 }
 
 /// In the writer's thread, after the op is durable: opens the quorum, then hands the op to every link, so that no
 /// ack can come before it is waited for.
-fn committed(
-    inner: &Arc<Inner>,
-    written: Arc<Written>,
-    plan: &Plan,
-) -> (Arc<Written>, oneshot::Receiver<Settled>) {
+fn committed(inner: &Arc<Inner>, written: &Arc<Written>, plan: &Plan) -> oneshot::Receiver<SettledWrite> {
     let (sender, receiver) = oneshot::channel();
     let timeout_ms = u64::try_from(inner.config.ack_timeout.as_millis()).unwrap_or(u64::MAX);
     let tracker = AckTracker::new(
@@ -164,10 +211,14 @@ fn committed(
     );
     inner.with_open_writes(|open, now, out| {
         open.waiting.insert(written.op.dot.clone(), sender);
+        if plan.proof == Proof::SignedAcks {
+            let receipt = ReceiptUnderWay { needed: nodes(plan.needed), acks: BTreeMap::new() };
+            open.receipts.insert(written.op.dot.clone(), receipt);
+        }
         open.coordinator.committed(tracker, now, out);
     });
     for peer in &plan.replicas {
-        peer.offer(&written);
+        peer.offer(written);
         // Left since the write began, after the open writes were told.
         if peer.stop.is_cancelled() {
             inner.with_open_writes(|open, _, out| {
@@ -175,15 +226,15 @@ fn committed(
             });
         }
     }
-    (written, receiver)
+    receiver
 }
 
 async fn await_quorum(
     inner: &Inner,
     dot: &Dot,
-    mut settled: oneshot::Receiver<Settled>,
+    mut settled: oneshot::Receiver<SettledWrite>,
     deadline: Instant,
-) -> Result<Settled, WriteError> {
+) -> Result<SettledWrite, WriteError> {
     let closed = WriteError::Store(StoreError::Closed);
     if let Ok(answer) = timeout_at(deadline, &mut settled).await {
         return answer.map_err(|_| closed);

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use federation_core::dot::Origin;
+use federation_core::embedding::EmbeddingSpace;
 use federation_core::hlc::Hlc;
 use federation_core::id::{NodeId, StoreId};
 use federation_core::limits::{GROUP_BYTES_MAX, GROUP_OPS_MAX};
@@ -42,6 +43,7 @@ pub struct Engine<D: Disk, O: IndexOpener> {
     last_hlc: Option<Hlc>,
     sealer: Arc<dyn Sealer>,
     clock: Arc<dyn WallClock>,
+    embedding_space: Option<EmbeddingSpace>,
     options: Options,
     builder: GroupBuilder,
     health: Health,
@@ -74,6 +76,8 @@ pub struct Setup {
     pub sealer: Arc<dyn Sealer>,
     /// Tells the time by which ops are dated and refused.
     pub clock: Arc<dyn WallClock>,
+    /// The space whose vectors this node indexes; none: it indexes none. It may be another at each start.
+    pub embedding_space: Option<EmbeddingSpace>,
     /// Sizes.
     pub options: Options,
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use federation_core::dot_set::DotSet;
 use federation_core::id::{Kind, RecordId, RecordKey};
 use federation_core::port::store::{
     Committed, Done, ListPage, ListQuery, RecordRead, ReplicaStore, Request, SessionPage, SessionQuery,
@@ -406,6 +407,10 @@ where
 
     fn session_page(&self, query: SessionQuery, done: Done<Result<SessionPage, StoreError>>) {
         Self::read(self, done, move |reads| reads.session_page(&query));
+    }
+
+    fn uncovered(&self, dots: DotSet, done: Done<Result<DotSet, StoreError>>) {
+        self.read(done, move |reads| reads.uncovered(&dots));
     }
 
     fn state_hash(&self, scope: Scope, done: Done<Result<StateHash, StoreError>>) {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use federation_core::dot_set::DotSet;
 use federation_core::id::{Kind, RecordId, RecordKey};
 use federation_core::port::store::{
     Committed, Done, ListPage, ListQuery, RecordRead, ReplicaStore, Request, SessionPage, SessionQuery,
@@ -175,6 +176,10 @@ where
 
     fn session_page(&self, query: SessionQuery, done: Done<Result<SessionPage, StoreError>>) {
         done(self.inner.reads.session_page(&query));
+    }
+
+    fn uncovered(&self, dots: DotSet, done: Done<Result<DotSet, StoreError>>) {
+        done(self.inner.reads.uncovered(&dots));
     }
 
     fn state_hash(&self, scope: Scope, done: Done<Result<StateHash, StoreError>>) {

@@ -24,6 +24,7 @@
 //!     replica_scope: Scope::everything(),
 //!     sealer: Arc::new(Unsigned),
 //!     clock: Arc::new(Fixed),
+//!     embedding_space: None,
 //!     options: Options { segment_bytes: 65_536, ..Options::default() },
 //! };
 //! let (engine, report) = Engine::open(disk, &indexes, setup, &mut |_, _| {}).unwrap();

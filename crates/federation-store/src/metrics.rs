@@ -14,6 +14,10 @@ pub struct Metrics {
     pub groups: Counter,
     /// Ops written.
     pub ops: Counter,
+    /// Vectors of ops that came to live, of the space that this node indexes.
+    pub vectors_indexed: Counter,
+    /// Vectors of ops that came to live, of another space: kept with their records, in no index.
+    pub vectors_other_space: Counter,
     /// Bytes written to the log.
     pub log_bytes: Counter,
     /// Checkpoints of the index.

@@ -6,6 +6,7 @@ mod session;
 use std::sync::Arc;
 
 use federation_core::dot::Dot;
+use federation_core::dot_set::DotSet;
 use federation_core::id::{Kind, RecordId, RecordKey};
 use federation_core::op::SealedOp;
 use federation_core::port::store::{
@@ -73,6 +74,25 @@ impl<D: Disk, I: Index> Reads<D, I> {
     /// A page of a session.
     pub fn session_page(&self, query: &SessionQuery) -> Result<SessionPage, StoreError> {
         session::page(self, query)
+    }
+
+    /// Which of `dots` are neither live here nor covered by a live version.
+    ///
+    /// It is read while the writer goes on. That does no harm: what replaces a version covers what that covered.
+    pub fn uncovered(&self, dots: &DotSet) -> Result<DotSet, StoreError> {
+        let mut left = dots.clone();
+        let walked = each(&self.shared.index, &[keys::RECORD], |_, value| {
+            if left.is_empty() {
+                return Ok(());
+            }
+            for (version, _) in Stored::decode(value)?.versions() {
+                left.subtract(&version.context);
+                left.subtract(&std::iter::once(version.dot.clone()).collect());
+            }
+            Ok(())
+        });
+        self.answer(walked)?;
+        Ok(left)
     }
 
     /// Hash over the live state in a scope.

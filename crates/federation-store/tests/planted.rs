@@ -54,6 +54,7 @@ fn open(disk: &SimulatedDisk, boot: u64) -> Store {
         replica_scope: Scope::everything(),
         sealer: Arc::new(Unsigned),
         clock: Arc::new(Fixed),
+        embedding_space: None,
         options: Options { segment_bytes: 65_536, reserve_bytes: 0, ..Options::default() },
     };
     let (engine, _) = Engine::open(disk.clone(), &OrderedIndexes::new(), setup, &mut |_, _| {}).unwrap();

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use federation_core::embedding::{Embedding, Normalisation};
 use federation_core::limits::{EMBEDDING_DIM_MAX, EMBEDDING_MODEL_BYTES_MAX};
-use federation_core::op::Embedding;
 
 /// How far a vector's L2 norm may be from 1 for it to be kept byte for byte.
 pub const SHIPPED_VECTOR_NORM_TOLERANCE: f64 = 1e-3;
 
-/// A vector as a record ships it: made by the origin's model, not yet trusted.
+/// A vector as a client ships it: made by a model, not looked at yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShippedEmbedding {
     /// Name of the model, 1 to [`EMBEDDING_MODEL_BYTES_MAX`] bytes.
@@ -40,6 +40,9 @@ pub enum VectorFault {
     /// All components are zero: it has no direction.
     #[error("the vector is zero")]
     Zero,
+    /// It is said to have unit norm and does not.
+    #[error("the vector is said to be of unit norm and is not")]
+    NotUnit,
     /// The model's name is empty or too long.
     #[error("the name of the model takes {bytes} bytes, allowed are 1 to {limit_bytes}")]
     Model {
@@ -58,23 +61,43 @@ impl VectorFault {
             Self::TooLong { .. } => "vector_too_long",
             Self::NotFinite { .. } => "vector_not_finite",
             Self::Zero => "vector_zero",
+            Self::NotUnit => "vector_not_unit",
             Self::Model { .. } => "vector_model_invalid",
         }
     }
 }
 
 impl ShippedEmbedding {
-    /// The embedding that is stored and indexed: finite and of unit norm.
+    /// The embedding that its origin signs: finite, of unit norm, and saying how it came to that.
     ///
     /// # Errors
-    /// [`VectorFault`] if the vector or the model's name is of no use. The record is not the worse for it.
+    /// [`VectorFault`] if the vector or the model's name is of no use.
     pub fn sanitize(self) -> Result<Embedding, VectorFault> {
-        let bytes = self.model.len();
-        if bytes == 0 || bytes > EMBEDDING_MODEL_BYTES_MAX {
-            return Err(VectorFault::Model { bytes, limit_bytes: EMBEDDING_MODEL_BYTES_MAX });
-        }
+        check_model(&self.model)?;
+        let normalisation = match check_shipped_vector(&self.vector)? {
+            norm if is_unit(norm) => Normalisation::UnitL2,
+            _ => Normalisation::UnitL2Scaled,
+        };
         let vector = sanitize_shipped_vector(self.vector)?;
-        Ok(Embedding { model: Arc::from(self.model), vector: Arc::from(vector) })
+        Ok(Embedding { model: Arc::from(self.model), normalisation, vector: Arc::from(vector) })
+    }
+}
+
+/// Checks an embedding that another node has signed. Nothing is mended here: the vector is what the origin says that it
+/// is, or of no use.
+///
+/// # Errors
+/// [`VectorFault`]. The record is not the worse for it.
+pub fn check_signed(embedding: &Embedding) -> Result<(), VectorFault> {
+    check_model(&embedding.model)?;
+    let norm = check_shipped_vector(&embedding.vector)?;
+    if is_unit(norm) { Ok(()) } else { Err(VectorFault::NotUnit) }
+}
+
+fn check_model(model: &str) -> Result<(), VectorFault> {
+    match model.len() {
+        1..=EMBEDDING_MODEL_BYTES_MAX => Ok(()),
+        bytes => Err(VectorFault::Model { bytes, limit_bytes: EMBEDDING_MODEL_BYTES_MAX }),
     }
 }
 
@@ -87,6 +110,23 @@ impl ShippedEmbedding {
 /// # Errors
 /// [`VectorFault`] if it is empty, longer than [`EMBEDDING_DIM_MAX`], zero, or has a component that is not finite.
 pub fn sanitize_shipped_vector(mut vector: Vec<f32>) -> Result<Vec<f32>, VectorFault> {
+    let norm = check_shipped_vector(&vector)?;
+    if !is_unit(norm) {
+        for component in &mut vector {
+            #[expect(clippy::cast_possible_truncation, reason = "the quotient is within -1 to 1")]
+            let scaled = (f64::from(*component) / norm) as f32;
+            *component = scaled;
+        }
+    }
+    Ok(vector)
+}
+
+fn is_unit(norm: f64) -> bool {
+    (norm - 1.0).abs() <= SHIPPED_VECTOR_NORM_TOLERANCE
+}
+
+/// The L2 norm of a vector that has one of use.
+fn check_shipped_vector(vector: &[f32]) -> Result<f64, VectorFault> {
     if vector.is_empty() {
         return Err(VectorFault::Empty);
     }
@@ -96,18 +136,8 @@ pub fn sanitize_shipped_vector(mut vector: Vec<f32>) -> Result<Vec<f32>, VectorF
     if let Some(index) = vector.iter().position(|component| !component.is_finite()) {
         return Err(VectorFault::NotFinite { index });
     }
-    let norm = l2_norm(&vector);
-    if norm == 0.0 {
-        return Err(VectorFault::Zero);
-    }
-    if (norm - 1.0).abs() > SHIPPED_VECTOR_NORM_TOLERANCE {
-        for component in &mut vector {
-            #[expect(clippy::cast_possible_truncation, reason = "the quotient is within -1 to 1")]
-            let scaled = (f64::from(*component) / norm) as f32;
-            *component = scaled;
-        }
-    }
-    Ok(vector)
+    let norm = l2_norm(vector);
+    if norm == 0.0 { Err(VectorFault::Zero) } else { Ok(norm) }
 }
 
 /// Lanes of the sum: the order of additions is part of the result's bits, so the number is fixed.
@@ -181,6 +211,23 @@ mod tests {
             let once = sanitize_shipped_vector(vector).unwrap();
             prop_assert!((l2_norm(&once) - 1.0).abs() <= SHIPPED_VECTOR_NORM_TOLERANCE);
             prop_assert_eq!(sanitize_shipped_vector(once.clone()), Ok(once));
+        }
+    }
+
+    #[test]
+    fn what_was_done_is_said_and_a_signed_vector_is_held_to_it() {
+        let shipped = |vector: &[f32]| ShippedEmbedding { model: "m".to_owned(), vector: vector.to_vec() };
+        let kept = shipped(&[1.000_9]).sanitize().unwrap();
+        assert_eq!((kept.normalisation, &*kept.vector), (Normalisation::UnitL2, &[1.000_9_f32][..]));
+        let scaled = shipped(&[3.0, -4.0]).sanitize().unwrap();
+        assert_eq!(
+            (scaled.normalisation, &*scaled.vector),
+            (Normalisation::UnitL2Scaled, &[0.6_f32, -0.8][..])
+        );
+        for embedding in [kept, scaled] {
+            assert_eq!(check_signed(&embedding), Ok(()));
+            let longer = Embedding { vector: Arc::from([1.001_1_f32]), ..embedding };
+            assert_eq!(check_signed(&longer), Err(VectorFault::NotUnit));
         }
     }
 

@@ -47,6 +47,7 @@ fn open(disk: &SimulatedDisk, boot: u64) -> Result<Engine<SimulatedDisk, Ordered
         replica_scope: Scope::everything(),
         sealer: Arc::new(GroupSealer::new(Arc::new(NodeKey::from_seed(&[7; 32])))),
         clock: Arc::new(Fixed),
+        embedding_space: None,
         options: Options { segment_bytes: 16_384, reserve_bytes: 0, ..Options::default() },
     };
     Engine::open(disk.restarted(), &OrderedIndexes::new(), setup, &mut |_, _| {}).map(|(engine, _)| engine)

@@ -10,11 +10,12 @@ use federation_net::transport::{
     Answer, BoxFuture, ChannelIdentity, Connection, FrameSource, Frames, Transport, TransportError,
 };
 use federation_wire::frame::Route;
+use federation_wire::keys::NodeKey;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::capture::{CapturedFrame, Taken};
-use super::forgery::forged;
+use super::forgery::{drifting, forged};
 use super::{Attached, Network};
 
 /// How long a connection attempt into a cut takes to fail: as the HTTP transport gives up.
@@ -328,6 +329,10 @@ impl Network {
         weather.happens(weather.chances.forged_answers)
     }
 
+    fn liar(&self, node: &NodeId) -> Option<Arc<NodeKey>> {
+        self.lock().weather.liars.get(node).cloned()
+    }
+
     /// After how long the request comes again, if it does.
     fn draw_duplicate(&self) -> Option<Duration> {
         let weather = &mut self.lock().weather;
@@ -350,6 +355,9 @@ impl FrameSource for Travelling {
                 let frame = frames.next().await;
                 line.network.awake(&line.to).await;
                 line.network.pass(&line.to, &line.from).await;
+                if let Some(key) = line.network.liar(&line.to) {
+                    return frame.map(|frame| frame.map(|frame| drifting(&frame, &key).unwrap_or(frame)));
+                }
                 if let Some(Ok(frame)) = &frame {
                     line.network.show(frame);
                 }

@@ -1,9 +1,11 @@
 //! What a network is doing to frames at present.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use federation_core::id::NodeId;
+use federation_wire::keys::NodeKey;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -23,6 +25,8 @@ pub(super) struct Weather {
     pub(super) cuts: BTreeSet<(NodeId, NodeId)>,
     pub(super) paused: BTreeSet<NodeId>,
     pub(super) chances: Chances,
+    /// Who lies in its acks, with its key.
+    pub(super) liars: BTreeMap<NodeId, Arc<NodeKey>>,
 }
 
 /// How many of a hundred frames something happens to.
@@ -46,6 +50,7 @@ impl Weather {
             cuts: BTreeSet::new(),
             paused: BTreeSet::new(),
             chances: Chances::default(),
+            liars: BTreeMap::new(),
         }
     }
 
@@ -54,6 +59,7 @@ impl Weather {
         self.cuts.clear();
         self.slow.clear();
         self.chances = Chances::default();
+        self.liars.clear();
         self.delay_max = self.initial_delay_max;
     }
 

@@ -2,6 +2,7 @@
 
 mod ear;
 mod forger;
+pub(super) mod liar;
 mod mangler;
 
 use std::sync::Arc;
@@ -93,6 +94,21 @@ strikes! {
     WrongPath = "wrong-path",
     /// Ops of an origin that nobody has enrolled.
     UnknownOrigin = "unknown-origin",
+    /// A second op under the dot of one that the node has made, sealed by its origin's own key.
+    Equivocation = "equivocation",
+    /// The end of a session that claims dots which nobody has made.
+    CompletionBeyond = "completion-beyond",
+}
+
+impl Strike {
+    /// The alarm that the node raises of it: only one who is enrolled and lies can bring that about.
+    pub fn alarm(self) -> Option<&'static str> {
+        match self {
+            Self::Equivocation => Some("equivocation"),
+            Self::CompletionBeyond => Some("completion_beyond"),
+            _ => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Strike {
@@ -229,6 +245,8 @@ impl Attacker {
             Strike::ForgedOrigin | Strike::AlteredOp | Strike::WrongPath | Strike::UnknownOrigin => {
                 self.push_forged(strike, victim).await
             }
+            Strike::Equivocation => self.equivocate(victim).await,
+            Strike::CompletionBeyond => self.claim_beyond(victim).await,
         }
     }
 

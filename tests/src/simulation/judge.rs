@@ -21,6 +21,7 @@ use federation_net::status::Readiness;
 use tokio::time::Instant;
 
 use super::Finding;
+use super::attacker::Strike;
 use super::books::{Books, text};
 use super::mesh::Mesh;
 use super::scopes::MeshScopes;
@@ -78,7 +79,7 @@ impl World {
                 answer: IntrusionAnswer::Accepted { what: format!("{taken_twice} were handled again") },
             });
         }
-        self.history.incidents.extend(incidents(&self.mesh, &self.lost_disks_ever()).await);
+        self.history.incidents.extend(incidents(&self.mesh, &self.lost_disks_ever(), &self.lies()).await);
         let mut findings: Vec<Finding> =
             checker::check_claims(&self.history, &self.claims).into_iter().map(Finding::from).collect();
         if self.claims.contains(&Guarantee::G1) {
@@ -240,6 +241,18 @@ impl World {
         self.history.ops = self.mesh.books.facts();
     }
 
+    /// The alarms that were brought about by somebody who may not.
+    fn lies(&self) -> BTreeSet<&'static str> {
+        let tried =
+            |strike: &&Strike| self.history.intrusions.iter().any(|tried| tried.kind == strike.name());
+        let mut lies: BTreeSet<_> =
+            Strike::ALL.iter().filter(tried).filter_map(|strike| strike.alarm()).collect();
+        if self.mesh.network.counts().answers_forged > 0 {
+            lies.insert("answer_forged");
+        }
+        lies
+    }
+
     fn lost_disks_ever(&self) -> BTreeSet<usize> {
         (0..self.mesh.len()).filter(|i| self.mesh.losses(*i) > 0).collect()
     }
@@ -282,7 +295,11 @@ pub(super) fn holds(record: &Record, dot: &Dot) -> bool {
 }
 
 /// What no node may do. Only nodes that lost a disk may be told that they went back.
-async fn incidents(mesh: &Mesh, lost_disks: &BTreeSet<usize>) -> Vec<Incident> {
+async fn incidents(
+    mesh: &Mesh,
+    lost_disks: &BTreeSet<usize>,
+    lies: &BTreeSet<&'static str>,
+) -> Vec<Incident> {
     let mut out: Vec<_> =
         mesh.books.incidents().into_iter().map(|what| Incident { node: None, what }).collect();
     out.extend(mesh.unopened.iter().map(|what| Incident { node: None, what: what.clone() }));
@@ -301,7 +318,7 @@ async fn incidents(mesh: &Mesh, lost_disks: &BTreeSet<usize>) -> Vec<Incident> {
         let is_expected = |what: &str| match what {
             "peer_must_rebootstrap" | "must_rebootstrap" | "new_mesh_void" => !lost_disks.is_empty(),
             "scope_mismatch" => mesh.scopes.changes() > 0,
-            _ => false,
+            _ => lies.contains(what),
         };
         for what in node.metrics().alarms.into_keys().filter(|what| !is_expected(what)) {
             out.push(Incident { node: Some(i), what: format!("alarm {what}") });

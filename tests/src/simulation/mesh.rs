@@ -474,6 +474,7 @@ impl Mesh {
             replica_scope: self.scopes.replica_scope(i),
             sealer: Arc::new(GroupSealer::new(Arc::clone(&member.key))),
             clock: wall,
+            embedding_space: None,
             options: Options { segment_bytes: SEGMENT_BYTES, reserve_bytes: 0, ..Options::default() },
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use federation_core::decide::{Admission, Change, Condition};
+use federation_core::dot_set::DotSet;
 use federation_core::id::{Kind, RecordId, RecordKey};
 use federation_core::op::Op;
 use federation_core::port::clock::WallClock;
@@ -16,6 +17,7 @@ use federation_core::time::WallMs;
 use tokio::sync::Notify;
 
 use super::SimulatedWall;
+use super::attacker::liar::is_equivocal;
 use super::books::Books;
 use super::mesh::Store;
 use super::trace::Trace;
@@ -101,6 +103,10 @@ impl ReplicaStore for Observed {
         self.store.session_page(query, done);
     }
 
+    fn uncovered(&self, dots: DotSet, done: Done<Result<DotSet, StoreError>>) {
+        self.store.uncovered(dots, done);
+    }
+
     fn state_hash(&self, scope: Scope, done: Done<Result<StateHash, StoreError>>) {
         self.store.state_hash(scope, done);
     }
@@ -117,6 +123,8 @@ fn observe(books: &Books, trace: &Trace, node: usize, watched: Watched, outcome:
             let (op, version) = *admitted;
             trace.say(|| format!("n{node} admits {} {}: {admission:?}", version.dot, version.hash));
             match admission {
+                // Its dot is taken by an op that is replaced since: which bytes that had, the node does not know any more.
+                Admission::Duplicate { held: None } if is_equivocal(&op) => {}
                 Admission::Applied { .. } | Admission::Duplicate { .. } | Admission::Superseded => {
                     let is_new = !matches!(admission, Admission::Duplicate { .. });
                     books.admitted(node, &op, version, is_new.then_some(now));

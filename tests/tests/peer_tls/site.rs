@@ -74,6 +74,7 @@ impl Site {
             replica_scope: Scope::everything(),
             sealer: Arc::new(GroupSealer::new(Arc::clone(&key))),
             clock: Arc::clone(&clock) as _,
+            embedding_space: None,
             options: Options { segment_bytes: 256 * 1024, reserve_bytes: 0, ..Options::default() },
         };
         let directory = tempfile::tempdir().unwrap();

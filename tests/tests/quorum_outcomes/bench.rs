@@ -14,7 +14,6 @@ use federation_core::port::store::{OpenIds, ReplicaStore};
 use federation_core::quorum::ack_tracker::{PeerOutcome, Reason};
 use federation_core::quorum::policy::WriteLevel;
 use federation_core::scope::Scope;
-use federation_net::WriteReceipt;
 use federation_net::config::{NodeConfig, PeerEndpoint};
 use federation_net::enrolled::Enrolled;
 use federation_net::error::{QuorumNotMet, WriteError};
@@ -23,6 +22,7 @@ use federation_net::http::client::HttpTransport;
 use federation_net::http::server::{PeerSecurity, PeerServer};
 use federation_net::node::{Node, Ports};
 use federation_net::status::{LinkState, OpAtPeer};
+use federation_net::{Proof, WriteReceipt};
 use federation_store::{Options, Setup, StoreHandle};
 use federation_tests::mock_peer::{MachineClock, MockPeer};
 use federation_wire::identity::{Directory, Enrolment, PeerUrl};
@@ -82,6 +82,7 @@ impl Bench {
             replica_scope: Scope::everything(),
             sealer: Arc::new(GroupSealer::new(Arc::clone(&key))),
             clock: Arc::clone(&clock) as _,
+            embedding_space: None,
             options: Options { segment_bytes: 256 * 1024, reserve_bytes: 0, ..Options::default() },
         };
         let directory = tempfile::tempdir().unwrap();
@@ -127,8 +128,13 @@ impl Bench {
 
     /// Writes a record.
     pub(crate) async fn write(&self, id: &str) -> Answered {
+        self.write_proven(id, Proof::Acks).await
+    }
+
+    /// Writes a record, with this proof.
+    pub(crate) async fn write_proven(&self, id: &str, proof: Proof) -> Answered {
         let begun = Instant::now();
-        let result = self.node.write(mutation(id), None).await;
+        let result = self.node.write_proven(mutation(id), None, proof).await;
         Answered { after: begun.elapsed(), result }
     }
 

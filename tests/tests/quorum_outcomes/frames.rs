@@ -163,7 +163,12 @@ fn page(op: &Op, key: &Arc<NodeKey>) -> Vec<u8> {
     let sealer = GroupSealer::new(Arc::clone(key));
     let encoded = sealer.encode(op);
     let proofs = sealer.seal(&op.dot.origin, &[encoded.hash]);
-    Page { lane: Lane::Live, ops: vec![PageOp { op: &encoded.bytes, proof: &proofs[0] }] }.to_bytes()
+    Page {
+        lane: Lane::Live,
+        receipts: Vec::new(),
+        ops: vec![PageOp { op: &encoded.bytes, proof: &proofs[0] }],
+    }
+    .to_bytes()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,5 +12,7 @@
 mod afterwards;
 mod bench;
 mod frames;
+mod lies;
 mod outcomes;
+mod receipts;
 mod timing;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::attest::Trust;
 use crate::decide::{Admission, Change, WriteRefusal};
 use crate::dot::{Dot, Origin};
+use crate::dot_set::DotSet;
 use crate::epoch::LastEpoch;
 use crate::id::{BootId, Kind, LogPosition, Namespace, NodeId, RecordId, RecordKey, StoreId};
 use crate::node_clock::NodeClock;
@@ -48,6 +49,10 @@ pub trait ReplicaStore: Send + Sync + 'static {
 
     /// The next page of a session: live ops (or what replaced them) that the other side lacks.
     fn session_page(&self, query: SessionQuery, done: Done<Result<SessionPage, StoreError>>);
+
+    /// Which of `dots` are neither live here nor covered by a live version. Reads the whole index unless all are found
+    /// before: for what should be empty.
+    fn uncovered(&self, dots: DotSet, done: Done<Result<DotSet, StoreError>>);
 
     /// Hash over the live state in `scope`, computed on request: blake3 over the sorted live (key, dot).
     fn state_hash(&self, scope: Scope, done: Done<Result<StateHash, StoreError>>);

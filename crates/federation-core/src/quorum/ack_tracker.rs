@@ -27,7 +27,7 @@ use crate::time::{DurationMs, MonoMs};
 /// | (the set is too small for `needed`) | [`Reason::InsufficientPeers`] |
 /// | one named another hash | [`Reason::IdDrift`] |
 /// | the deadline has passed and one has not answered | [`Reason::Timeout`] |
-/// | one refused the op or the request | [`Reason::Refused`] |
+/// | one refused the op, the request, or to sign | [`Reason::Refused`] |
 /// | one was reached and ran out of time | [`Reason::Timeout`] |
 /// | none of these: all unreachable, cut off or no longer asked | [`Reason::Unreachable`] |
 ///
@@ -256,7 +256,11 @@ impl AckTracker {
         } else if self.is_expired && any(|o| matches!(o, PeerOutcome::Pending)) {
             Reason::Timeout
         } else if any(|o| {
-            matches!(o, PeerOutcome::Refused(_) | PeerOutcome::Failed(PeerFailure::RequestRefused))
+            matches!(
+                o,
+                PeerOutcome::Refused(_)
+                    | PeerOutcome::Failed(PeerFailure::RequestRefused | PeerFailure::Unsigned)
+            )
         }) {
             Reason::Refused
         } else if any(|o| matches!(o, PeerOutcome::Failed(PeerFailure::TimedOut))) {
@@ -375,6 +379,8 @@ pub enum PeerFailure {
     TimedOut,
     /// The peer answered, but refused the request as a whole: caller unknown, frame not valid.
     RequestRefused,
+    /// A signed ack was asked for, and the one that came is not signed, or by nobody who is enrolled.
+    Unsigned,
     /// The op is no longer sent there: the peer was removed, or this node is stopping.
     Abandoned,
 }
@@ -418,6 +424,7 @@ impl PeerOutcome {
             Self::Failed(PeerFailure::ConnectionLost) => "connection_lost",
             Self::Failed(PeerFailure::TimedOut) => "timeout",
             Self::Failed(PeerFailure::RequestRefused) => "request_refused",
+            Self::Failed(PeerFailure::Unsigned) => "unsigned",
             Self::Failed(PeerFailure::Abandoned) => "abandoned",
         }
     }

@@ -8,15 +8,20 @@ use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use federation_core::id::NodeId;
+use federation_net::alarm::{AlarmStatus, EquivocationStatus};
 use federation_net::status::{NodeStatus as Node, OpAtPeer, PeerStatus as Peer, Readiness};
 use federation_wire::api::DotText;
+use federation_wire::api::memory::rfc3339;
 use federation_wire::api::reload::ReloadReport;
-use federation_wire::api::status::{NodeStatus, OpStatus, PeerList, PeerStatus, StateHashView};
+use federation_wire::api::status::{
+    AlarmView, EquivocationView, NodeStatus, OpStatus, PeerList, PeerStatus, StateHashView,
+};
+use federation_wire::hex;
 use serde_json::json;
 
 use crate::api::error::ApiError;
 use crate::api::params::{self, ReloadParams, StatusParams};
-use crate::api::state::{ApiState, hex};
+use crate::api::state::ApiState;
 
 /// The media type of `/metrics`.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -47,8 +52,11 @@ pub(super) async fn op(
 pub(super) async fn peers(State(state): State<ApiState>) -> Json<PeerList> {
     let dead_letters = &state.store.snapshot().facts.dead_letters;
     let refused_by = |peer: &NodeId| dead_letters.get(peer).map_or(0, |dots| dots.len() as u64);
-    let peers = state.node.status().peers;
-    let peers = peers.iter().map(|peer| peer_view(peer, refused_by(&peer.id))).collect();
+    let Node { peers, alarms, .. } = state.node.status();
+    let alarms_of =
+        |peer: &NodeId| alarms.iter().filter(|raised| raised.peer == *peer).map(alarm_view).collect();
+    let view = |peer: &Peer| peer_view(peer, refused_by(&peer.id), alarms_of(&peer.id));
+    let peers = peers.iter().map(view).collect();
     Json(PeerList { peers })
 }
 
@@ -61,11 +69,19 @@ pub(super) async fn status(
     let state_hash = if query.hash {
         let within = query.scope()?;
         let found = state.node.state_hash(&within).await.map_err(ApiError::store)?;
-        Some(StateHashView { hash: hex(&found.hash), versions: found.versions, records: found.records })
+        Some(StateHashView {
+            hash: hex::write(&found.hash),
+            versions: found.versions,
+            records: found.records,
+        })
     } else {
         None
     };
-    let Node { node, boot, store, n, w, readiness, clock, position, open_writes, .. } = state.node.status();
+    let status = state.node.status();
+    let (alarms, equivocations) = (&status.alarms, &status.equivocations);
+    let (alarms, equivocations) =
+        (alarms.iter().map(alarm_view).collect(), equivocations.iter().map(equivocation_view).collect());
+    let Node { node, boot, store, n, w, readiness, clock, position, open_writes, .. } = status;
     Ok(Json(NodeStatus {
         node: node.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -75,9 +91,11 @@ pub(super) async fn status(
         n,
         w,
         log_position: position.0,
-        config_version: hex(&state.node.config_version()),
+        config_version: hex::write(&state.node.config_version()),
         dots: clock.dot_count(),
         open_writes: open_writes as u64,
+        alarms,
+        equivocations,
         state_hash,
     }))
 }
@@ -123,7 +141,26 @@ pub(super) async fn metrics(State(state): State<ApiState>) -> Result<Response, A
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
 }
 
-fn peer_view(peer: &Peer, dead_letters: u64) -> PeerStatus {
+fn alarm_view(raised: &AlarmStatus) -> AlarmView {
+    AlarmView {
+        peer: raised.peer.to_string(),
+        alarm: raised.alarm.slug().to_owned(),
+        count: raised.count,
+        last_at: rfc3339(raised.last_at),
+    }
+}
+
+fn equivocation_view(found: &EquivocationStatus) -> EquivocationView {
+    EquivocationView {
+        dot: DotText(found.dot.clone()),
+        held: hex::write(&found.held.0),
+        refused: hex::write(&found.refused.0),
+        peer: found.peer.to_string(),
+        at: rfc3339(found.at),
+    }
+}
+
+fn peer_view(peer: &Peer, dead_letters: u64, alarms: Vec<AlarmView>) -> PeerStatus {
     PeerStatus {
         id: peer.id.to_string(),
         url: Some(peer.url.clone()),
@@ -136,5 +173,6 @@ fn peer_view(peer: &Peer, dead_letters: u64) -> PeerStatus {
         scope_mismatch: peer.scope_mismatch,
         must_rebootstrap: peer.must_rebootstrap.map(str::to_owned),
         last_failure: peer.last_error.map(str::to_owned),
+        alarms,
     }
 }

@@ -14,13 +14,13 @@ use axum::response::{IntoResponse, Response};
 use federation_core::decide::{Condition, Mutation, WriteRefusal};
 use federation_core::id::{AgentId, RecordId};
 use federation_core::op::Body;
-use federation_net::WriteReceipt;
 use federation_net::error::WriteError;
+use federation_net::{Proof, WriteReceipt};
 use federation_wire::api::error::from_json;
 use federation_wire::api::memory::{CreateMemory, CurrentMemory, MemoryWrite, UpdateMemory};
 use federation_wire::api::status::Deleted;
 use federation_wire::api::view::{Include, MemoryView, QuorumView};
-use federation_wire::api::{DotText, ErrorBody};
+use federation_wire::api::{DotText, ErrorBody, QuorumReceipt};
 use federation_wire::memory::{JsonObject, parse_payload};
 use serde_json::Value;
 
@@ -45,9 +45,9 @@ pub(super) async fn create(
     body: HttpBody,
 ) -> Result<Response, ApiError> {
     Media::of(&headers, &[Media::Json])?;
-    let author = caller.author(&headers)?;
+    let (author, proof) = (caller.author(&headers)?, params::proof(&headers)?);
     let bytes = body::read(&headers, body, BODY_BYTES_MAX, state.body_deadline).await?;
-    let (id, receipt) = create_one(&state, &caller.renewed()?, &author, &bytes).await?;
+    let (id, receipt) = create_one(&state, &caller.renewed()?, &author, proof, &bytes).await?;
     let view = view_of(&receipt, &id)?;
     let location = format!("/api/v1/memories/{id}");
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(view)).into_response())
@@ -58,6 +58,7 @@ pub(super) async fn create_one(
     state: &ApiState,
     caller: &Caller,
     author: &AgentId,
+    proof: Proof,
     bytes: &[u8],
 ) -> Result<(RecordId, WriteReceipt), ApiError> {
     let create: CreateMemory = from_json(bytes).map_err(ApiError::json)?;
@@ -71,7 +72,7 @@ pub(super) async fn create_one(
     let id = write.key.id.clone();
     // What stands where the caller does not reach must not show, and cannot be in its way.
     let condition = Condition::AbsentIn(caller.scope());
-    let result = state.node.write(mutation(write, author.clone(), condition), None).await;
+    let result = state.node.write_proven(mutation(write, author.clone(), condition), None, proof).await;
     match result {
         Ok(receipt) => Ok((id, receipt)),
         Err(error) => Err(ApiError::of_write(error, id.as_str())),
@@ -89,7 +90,7 @@ pub(super) async fn read(
     let include = params::include(query.include.as_deref())?;
     let namespace = query.namespace()?;
     let op = find::visible(&state.node, &caller, &id, namespace.as_ref()).await?;
-    let view = MemoryView::of(&op, include).ok().flatten();
+    let view = MemoryView::of(&op, include, state.embedding_space.as_ref()).ok().flatten();
     view.map(Json).ok_or_else(|| ApiError::unreadable(id.as_str()))
 }
 
@@ -105,6 +106,7 @@ pub(super) async fn update(
     let (id, query) = (params::record_id(&params::path(id)?)?, params::query(query)?);
     Media::of(&headers, &[Media::Json])?;
     let (author, namespace) = (caller.author(&headers)?, query.namespace()?);
+    let proof = params::proof(&headers)?;
     if let Some(namespace) = &namespace {
         caller.may_write(&author, namespace)?;
     }
@@ -128,7 +130,7 @@ pub(super) async fn update(
             .into_write(before, state.wall.now())
             .map_err(|faults| ApiError::faults(&faults))?;
         let condition = Condition::Visible(current.dot.clone());
-        match state.node.write(mutation(write, author.clone(), condition), None).await {
+        match state.node.write_proven(mutation(write, author.clone(), condition), None, proof).await {
             Ok(receipt) => return view_of(&receipt, &id).map(Json),
             Err(WriteError::Refused(WriteRefusal::Changed)) if tries < UPDATE_TRIES => tries += 1,
             Err(error) => return Err(ApiError::of_write(error, id.as_str())),
@@ -146,6 +148,7 @@ pub(super) async fn delete(
 ) -> Result<Json<Deleted>, ApiError> {
     let (id, query) = (params::record_id(&params::path(id)?)?, params::query(query)?);
     let (author, namespace) = (caller.author(&headers)?, query.namespace()?);
+    let proof = params::proof(&headers)?;
     if let Some(namespace) = &namespace {
         caller.may_write(&author, namespace)?;
     }
@@ -153,8 +156,11 @@ pub(super) async fn delete(
     caller.may_write(&author, &current.key.namespace)?;
     let mutation =
         Mutation { key: current.key, author, body: Body::Delete, condition: Condition::Present, token: None };
-    let receipt =
-        state.node.write(mutation, None).await.map_err(|error| ApiError::of_write(error, id.as_str()))?;
+    let receipt = state
+        .node
+        .write_proven(mutation, None, proof)
+        .await
+        .map_err(|error| ApiError::of_write(error, id.as_str()))?;
     let op = &receipt.written.op;
     Ok(Json(Deleted {
         id: op.key.id.to_string(),
@@ -176,7 +182,7 @@ fn mutation(write: MemoryWrite, author: AgentId, condition: Condition) -> Mutati
 }
 
 fn view_of(receipt: &WriteReceipt, id: &RecordId) -> Result<MemoryView, ApiError> {
-    let view = MemoryView::of(&receipt.written.op, Include::Fields).ok().flatten();
+    let view = MemoryView::of(&receipt.written.op, Include::Fields, None).ok().flatten();
     let mut view = view.ok_or_else(|| ApiError::unreadable(id.as_str()))?;
     view.quorum = Some(quorum_of(receipt));
     Ok(view)
@@ -185,7 +191,12 @@ fn view_of(receipt: &WriteReceipt, id: &RecordId) -> Result<MemoryView, ApiError
 /// What a client is told of a write's quorum.
 pub(super) fn quorum_of(receipt: &WriteReceipt) -> QuorumView {
     let peers = receipt.peers.iter().map(|(peer, outcome)| (peer.to_string(), outcome.slug().to_owned()));
-    QuorumView { got: receipt.got, needed: receipt.needed, peers: peers.collect() }
+    QuorumView {
+        got: receipt.got,
+        needed: receipt.needed,
+        peers: peers.collect(),
+        receipt: QuorumReceipt::of(&receipt.acks),
+    }
 }
 
 /// The body of an error, for a row of a bulk write.

@@ -2,11 +2,12 @@
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use federation_core::id::{AgentId, Kind, Namespace, RecordId, RecordKey};
 use federation_core::scope::Scope;
+use federation_net::Proof;
 use federation_wire::api::view::Include;
 use serde::Deserialize;
 
@@ -16,6 +17,8 @@ use crate::api::error::ApiError;
 const ANONYMOUS: &str = "anonymous";
 /// The header that names the author.
 pub(super) const AGENT_HEADER: &str = "x-agent-id";
+/// The header that asks for a quorum receipt.
+pub(super) const RECEIPT_HEADER: &str = "x-quorum-receipt";
 /// Memories on a page unless the client says.
 pub(super) const LIMIT_DEFAULT: usize = 100;
 /// Memories on a page at most.
@@ -154,6 +157,19 @@ fn agent_id(text: &str) -> Result<AgentId, ApiError> {
     AgentId::new(text).map_err(|fault| ApiError::field(AGENT_HEADER, "invalid_agent_id", fault.to_string()))
 }
 
+/// Whether the writer wants a quorum receipt, or 422 if the header says neither.
+pub(super) fn proof(headers: &HeaderMap) -> Result<Proof, ApiError> {
+    match headers.get(RECEIPT_HEADER).map(HeaderValue::as_bytes) {
+        None | Some(b"0") => Ok(Proof::Acks),
+        Some(b"1") => Ok(Proof::SignedAcks),
+        Some(_) => Err(ApiError::field(
+            RECEIPT_HEADER,
+            "invalid_header",
+            format!("{RECEIPT_HEADER} is 1, or absent"),
+        )),
+    }
+}
+
 /// A key as a cursor: opaque to clients.
 pub(super) fn cursor_of(key: &RecordKey) -> String {
     URL_SAFE_NO_PAD.encode(format!("{}\n{}", key.namespace, key.id))
@@ -192,6 +208,19 @@ mod tests {
     }
 
     #[test]
+    fn a_receipt_is_asked_for_by_one_word() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(proof(&headers).unwrap(), Proof::Acks);
+        for (word, expect) in
+            [("1", Some(Proof::SignedAcks)), ("0", Some(Proof::Acks)), ("yes", None), ("", None)]
+        {
+            headers.insert(RECEIPT_HEADER, word.parse().unwrap());
+            let found = proof(&headers).map_err(|error| error.status.as_u16());
+            assert_eq!(found, expect.ok_or(422), "{word:?}");
+        }
+    }
+
+    #[test]
     fn an_agent_is_named_once_or_not_at_all() {
         let mut headers = HeaderMap::new();
         assert_eq!(agent(&headers), Ok(None));
@@ -201,7 +230,7 @@ mod tests {
         headers.append(AGENT_HEADER, "ai:claude@host".parse().unwrap());
         assert_eq!(agent(&headers).unwrap_err().status.as_u16(), 422);
         for bad in ["", "two words", "ü"] {
-            headers.insert(AGENT_HEADER, axum::http::HeaderValue::from_bytes(bad.as_bytes()).unwrap());
+            headers.insert(AGENT_HEADER, HeaderValue::from_bytes(bad.as_bytes()).unwrap());
             assert_eq!(agent(&headers).unwrap_err().status.as_u16(), 422, "{bad}");
         }
     }

@@ -1,9 +1,9 @@
 //! What the handlers share.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use federation_core::embedding::EmbeddingSpace;
 use federation_core::port::clock::WallClock;
 use federation_core::port::store::ReplicaStore;
 use federation_net::node::Node;
@@ -33,6 +33,8 @@ pub struct ApiState {
     pub meters: Arc<Meters>,
     /// Takes in changed settings.
     pub reloader: Arc<Reloader>,
+    /// The space whose vectors this node indexes, if it indexes any.
+    pub embedding_space: Option<EmbeddingSpace>,
     /// One permit per client request that is served at once.
     pub permits: Arc<Semaphore>,
     /// One permit per bulk request that is served at once.
@@ -63,6 +65,7 @@ impl ApiState {
         access: Arc<Access>,
         meters: Arc<Meters>,
         reloader: Arc<Reloader>,
+        embedding_space: Option<EmbeddingSpace>,
         limits: RequestLimits,
     ) -> Self {
         Self {
@@ -72,6 +75,7 @@ impl ApiState {
             access,
             meters,
             reloader,
+            embedding_space,
             permits: Arc::new(Semaphore::new(limits.requests_max)),
             bulk_permits: Arc::new(Semaphore::new(BULK_REQUESTS_MAX)),
             tasks: TaskTracker::new(),
@@ -79,14 +83,4 @@ impl ApiState {
             body_deadline: limits.body_deadline,
         }
     }
-}
-
-/// Bytes as hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        // Writing to memory does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }

@@ -190,6 +190,7 @@ impl Running {
             replica_scope: config.replica_scope.clone(),
             sealer: Arc::new(keys.clone()),
             clock: Arc::clone(&wall) as _,
+            embedding_space: config.embedding_space.clone(),
             options: Options::default(),
         };
         let store = open_store(&config.data_dir, setup, tell_failed)
@@ -241,6 +242,7 @@ impl Running {
             Arc::clone(&access),
             meters,
             Arc::new(Reloader::new(given, started, reached)),
+            config.embedding_space,
             RequestLimits { requests_max: config.requests_max, body_deadline: config.body_timeout },
         );
         let grace = config.shutdown_grace;

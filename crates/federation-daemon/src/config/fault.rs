@@ -133,6 +133,24 @@ pub enum Fault {
         /// Why.
         source: io::Error,
     },
+    /// One half of the embedding space without the other.
+    #[error(
+        "{given} is set and {missing} is not: a space has both, or the node indexes no vectors with neither"
+    )]
+    HalfASpace {
+        /// The setting that was given.
+        given: &'static str,
+        /// The one that was not.
+        missing: &'static str,
+    },
+    /// The name of the model is empty or too long.
+    #[error("embedding_model: takes {bytes} bytes, allowed are 1 to {limit_bytes}")]
+    ModelName {
+        /// How long it is.
+        bytes: usize,
+        /// How long it may be.
+        limit_bytes: usize,
+    },
     /// A number outside its range.
     #[error("{setting}: {value} is not possible, it must be {min} to {max}")]
     Range {

@@ -77,6 +77,8 @@ settings! {
     catchup_interval_secs: u64 = "30", "Seconds between catch-ups with each peer; 0: only at start and on a peer's return";
     shutdown_grace_ms: u64 = "5000", "Milliseconds that a stop waits for requests under way";
     body_timeout_ms: u64 = "10000", "Milliseconds that a request's body may take, or a bulk body without progress";
+    embedding_model: String = "<none>", "Model whose vectors this node indexes; only with embedding_dim";
+    embedding_dim: u64 = "<none>", "Components of that model's vectors, 1 to 8192; only with embedding_model";
     requests_max: u64 = "1024", "Client requests served at once; more are answered 503 overloaded";
     token_requests_per_sec: u64 = "1000", "Requests per second of one token; more are answered 429 rate_limited; only with a tokens file";
     address_requests_per_sec: u64 = "5000", "Requests per second of one client address, a failed authentication counting as 100; only with a tokens file";

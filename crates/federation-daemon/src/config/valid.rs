@@ -6,7 +6,9 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use federation_core::embedding::EmbeddingSpace;
 use federation_core::id::NodeId;
+use federation_core::limits::{EMBEDDING_DIM_MAX, EMBEDDING_MODEL_BYTES_MAX};
 use federation_core::quorum::policy::WriteLevel;
 use federation_core::scope::Scope;
 use federation_net::config::PeerEndpoint;
@@ -75,6 +77,8 @@ pub struct Config {
     pub requests_max: usize,
     /// Who is let in as a client, and how often.
     pub clients: ClientAccess,
+    /// The space whose vectors are indexed, if any are.
+    pub embedding_space: Option<EmbeddingSpace>,
 }
 
 /// A start without faults: settings that hold, and addresses that are this process's own.
@@ -152,6 +156,7 @@ impl Found {
         let times = Times::read(&raw, &mut faults);
         let requests_max = requests_max(&raw, &mut faults);
         let clients = clients::read(&raw, &data_dir, &mut faults);
+        let embedding_space = embedding_space(&raw, &mut faults);
         let parts = (node, keys, picked.directory, write_level, listen, peer_listen);
         let config = match parts {
             (
@@ -180,6 +185,7 @@ impl Found {
                 body_timeout: times.body,
                 requests_max,
                 clients,
+                embedding_space,
             }),
             _ => None,
         };
@@ -319,6 +325,28 @@ impl Times {
             body: Duration::from_millis(body),
         }
     }
+}
+
+fn embedding_space(raw: &RawConfig, faults: &mut Vec<Fault>) -> Option<EmbeddingSpace> {
+    let half = |given, missing| Fault::HalfASpace { given, missing };
+    let (model, dim) = match (&raw.embedding_model, raw.embedding_dim) {
+        (None, None) => return None,
+        (Some(model), Some(dim)) => (model, dim),
+        (Some(_), None) => {
+            faults.push(half("embedding_model", "embedding_dim"));
+            return None;
+        }
+        (None, Some(_)) => {
+            faults.push(half("embedding_dim", "embedding_model"));
+            return None;
+        }
+    };
+    let (bytes, limit_bytes) = (model.len(), EMBEDDING_MODEL_BYTES_MAX);
+    if bytes == 0 || bytes > limit_bytes {
+        faults.push(Fault::ModelName { bytes, limit_bytes });
+    }
+    let dim = number("embedding_dim", Some(dim), "", 1..=EMBEDDING_DIM_MAX as u64, faults);
+    Some(EmbeddingSpace { model: model.as_str().into(), dim: usize::try_from(dim).ok()? })
 }
 
 fn requests_max(raw: &RawConfig, faults: &mut Vec<Fault>) -> usize {

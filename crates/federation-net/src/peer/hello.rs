@@ -20,11 +20,13 @@ use federation_wire::v1::hello::{Hello, HelloAnswer, PeerLimits, RebootstrapReas
 use super::driver::Active;
 use super::settled::TakeKey;
 use super::{Peer, PeerHello};
+use crate::alarm::Alarm;
 use crate::exchange::{ExchangeError, exchange_on};
 use crate::inner::Inner;
 use crate::server::slug;
 use crate::store_call::{submit, submit_one};
 use crate::transport::Connection;
+use crate::vouch::believable;
 
 /// Hellos in one conversation: clocks of this many pages, and two that only learn the boot.
 const HELLOS_MAX: usize = 66;
@@ -143,6 +145,7 @@ async fn converse(
             Some(_) => None,
             None => assembly.add(said.hello.clock.clone()).map_err(|_| ExchangeError::Invalid)?,
         };
+        let whole = whole.map(|clock| believable(inner, peer, clock));
         learn(inner, peer, &said.hello, remembered, whole.as_ref(), answer.envelope.sent_at)
             .await
             .map_err(ExchangeError::Nack)?;
@@ -183,6 +186,7 @@ pub(crate) async fn answer_hello(
         let mut state = peer.state();
         state.assembly.add(hello.clock.clone()).map_err(|_| Slug::Malformed)?
     };
+    let whole = whole.map(|clock| believable(inner, peer, clock));
     let is_new_boot = peer.state().hello.is_none_or(|known| known.boot != hello.boot);
     learn(inner, peer, hello, remembered, whole.as_ref(), sent_at).await?;
     peer.tell(LinkEvent::Contact);
@@ -249,7 +253,7 @@ async fn learn(
         && peer.state().verdict != Some(reason)
     {
         tracing::error!(peer = %peer.id, reason = reason.slug(), "the peer must re-bootstrap");
-        inner.alarm("peer_must_rebootstrap");
+        inner.alarm(&peer.id, Alarm::PeerMustRebootstrap);
     }
     let seen = PeerFact { store: hello.store, boot: hello.boot, position: hello.position };
     let is_news = remembered.is_none_or(|known| {
@@ -301,7 +305,7 @@ async fn learn(
     if is_first_mismatch {
         let said = &hello.replica_scope;
         tracing::error!(peer = %peer.id, %said, "the peer keeps something else than it is enrolled with");
-        inner.alarm("scope_mismatch");
+        inner.alarm(&peer.id, Alarm::ScopeMismatch);
     }
     if is_to_be_drained_again || may_take_more {
         peer.tell(LinkEvent::Resync);
@@ -359,10 +363,10 @@ async fn heed(inner: &Arc<Inner>, peer: &Peer, hello: &Hello) -> Result<(), Slug
         snapshot.facts.pristine && hello.remembers.is_some_and(|remembered| remembered.store != own);
     if is_void {
         tracing::error!(peer = %peer.id, "this mesh is not new: the peer remembers this node");
-        inner.alarm("new_mesh_void");
+        inner.alarm(&peer.id, Alarm::NewMeshVoid);
     } else if let Some(reason) = hello.must_rebootstrap {
         tracing::error!(peer = %peer.id, reason = reason.slug(), "this node must re-bootstrap");
-        inner.alarm("must_rebootstrap");
+        inner.alarm(&peer.id, Alarm::MustRebootstrap);
     } else {
         return Ok(());
     }

@@ -29,6 +29,7 @@ use crate::exchange::{ExchangeError, next, start};
 use crate::gate::Asked;
 use crate::inner::Inner;
 use crate::store_call::submit_one;
+use crate::vouch::is_beyond;
 
 /// How long a pull may go without a frame: progress is what counts.
 const FRAME_IDLE: Duration = Duration::from_secs(10);
@@ -65,7 +66,7 @@ async fn pull(inner: &Arc<Inner>, peer: &Arc<Peer>, active: &Active) -> Result<S
     let (request, mut frames) = patient(begun).await?;
     let mut receiver = SessionReceiver::new();
     let mut is_deferred = false;
-    while let Some(answer) = patient(next(inner, &request, &mut frames)).await? {
+    while let Some(answer) = patient(next(inner, peer, &request, &mut frames)).await? {
         if answer.envelope.sender_boot != active.boot || peer.state().verdict.is_some() {
             return Err(ExchangeError::Invalid);
         }
@@ -112,6 +113,9 @@ async fn take_claim(
     let is_limited = claimable != Claimable::Everything;
     inner.metrics.with(|counters| counters.completions_limited += u64::from(is_limited));
     let mut claimed = NodeClock::from(claimable.of(&claimed, &peer.id));
+    if is_beyond(inner, peer, receiver, &claimed).await.map_err(|_| ExchangeError::Nack(Slug::Busy))? {
+        return Err(ExchangeError::Invalid);
+    }
     inner.metrics.with(|counters| counters.completions_withheld += u64::from(receiver.withholds()));
     if is_planted(Defect::VoidLostSeqs) && inner.snapshot().facts.rebootstrap.is_some() {
         for (origin, seqs) in complete.claim.dots.iter().filter(|(o, _)| o.node == inner.config.node) {
@@ -247,7 +251,7 @@ async fn give_session(
         if !page.ops.is_empty() {
             let lane = Lane::Backfill { session: session.0, page: sender.next_page() };
             let ops = page.ops.iter().map(|op| PageOp::of(&op.sealed)).collect();
-            frames.send(item(&Page { lane, ops }.to_bytes())).await.ok()?;
+            frames.send(item(&Page { lane, receipts: Vec::new(), ops }.to_bytes())).await.ok()?;
         }
         after = page.next;
         if after.is_none() {

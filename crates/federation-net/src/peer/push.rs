@@ -6,28 +6,32 @@ use std::time::Duration;
 use federation_core::attest::{Claimable, CompletionScopes};
 use federation_core::coordinator::PeerAnswer;
 use federation_core::dot::Dot;
-use federation_core::id::{BootId, NodeId, OpHash};
+use federation_core::id::{BootId, LogPosition, NodeId, OpHash};
 use federation_core::limits::{GROUP_OPS_MAX, SESSION_PAGE_BYTES_MAX};
 use federation_core::link::{LinkEvent, SessionEnd};
 use federation_core::node_clock::NodeClock;
+use federation_core::op::SealedOp;
 use federation_core::port::store::{
     Fact, Facts, Outcome, Request, SessionId, SessionPage, SessionQuery, SessionStart, StoreError, Written,
 };
-use federation_core::quorum::ack_tracker::{Deferral, Refusal};
+use federation_core::quorum::ack_tracker::{Deferral, PeerFailure, Refusal};
 use federation_core::scope::Scope;
 use federation_core::session::SessionSender;
 use federation_wire::frame::Route;
+use federation_wire::receipt::{Held, SignedAck};
 use federation_wire::slug::Slug;
+use federation_wire::v1::ack::OpAck;
 use federation_wire::v1::clock_page::ClockPage;
-use federation_wire::v1::delivery::{Complete, Lane, Page, PageOp};
+use federation_wire::v1::delivery::{Complete, Lane, Page, PageOp, ReceiptAsk};
 use federation_wire::v1::push::{Completion, PushAnswer};
 use tokio::time::Instant;
 
 use super::driver::Active;
 use super::settled::OfferKey;
 use super::{Peer, SentOp};
+use crate::alarm::Alarm;
 use crate::exchange::{ExchangeError, exchange};
-use crate::inner::Inner;
+use crate::inner::{Inner, lock};
 use crate::store_call::{query, submit_one};
 
 /// How long a page of a session may go without an answer: progress is what counts, not the ack deadline.
@@ -47,10 +51,8 @@ pub(crate) async fn send_live(
     if ops.is_empty() {
         return LinkEvent::PageAnswered { page, retry: false };
     }
-    let body =
-        Page { lane: Lane::Live, ops: ops.iter().map(|op| PageOp::of(&op.sealed)).collect() }.to_bytes();
-    let sent: Vec<_> =
-        ops.iter().map(|op| SentOp { dot: op.op.dot.clone(), hash: op.sealed.op.hash }).collect();
+    let sent = sent_ops(inner, ops.iter().map(|op| (&op.op.dot, &op.sealed)));
+    let body = page_bytes(Lane::Live, &sent, ops.iter().map(|op| &op.sealed));
     let begun = Instant::now();
     match push(inner, peer, active, &body, inner.config.ack_timeout).await {
         Ok(answer) => {
@@ -287,9 +289,8 @@ async fn send_page(
     page: &SessionPage,
     sender: &mut SessionSender,
 ) -> Result<bool, ()> {
-    let body = Page { lane, ops: page.ops.iter().map(|op| PageOp::of(&op.sealed)).collect() }.to_bytes();
-    let sent: Vec<_> =
-        page.ops.iter().map(|op| SentOp { dot: op.dot.clone(), hash: op.sealed.op.hash }).collect();
+    let sent = sent_ops(inner, page.ops.iter().map(|op| (&op.dot, &op.sealed)));
+    let body = page_bytes(lane, &sent, page.ops.iter().map(|op| &op.sealed));
     let answer = push(inner, peer, active, &body, PAGE_IDLE).await.map_err(drop)?;
     let taken = take_answer(inner, peer, active.boot, &sent, &answer).await;
     if answer.acks.len() != sent.len() {
@@ -301,6 +302,18 @@ async fn send_page(
         }
     }
     Ok(taken.retry)
+}
+
+/// What a page names, and of which ops it asks for a signed ack: those whose writers wait for a receipt.
+fn sent_ops<'a>(inner: &Inner, ops: impl Iterator<Item = (&'a Dot, &'a SealedOp)>) -> Vec<SentOp> {
+    let open = lock(&inner.open_writes);
+    let wanted = |dot| open.receipts.get(dot).map(|receipt| receipt.needed);
+    ops.map(|(dot, sealed)| SentOp { dot: dot.clone(), hash: sealed.op.hash, receipt: wanted(dot) }).collect()
+}
+
+fn page_bytes<'a>(lane: Lane, sent: &[SentOp], ops: impl Iterator<Item = &'a SealedOp>) -> Vec<u8> {
+    let asks = (0_u32..).zip(sent).filter_map(|(index, op)| Some(ReceiptAsk { index, needed: op.receipt? }));
+    Page { lane, receipts: asks.collect(), ops: ops.map(PageOp::of).collect() }.to_bytes()
 }
 
 async fn push(
@@ -337,11 +350,21 @@ async fn take_answer(
     let mut held = Vec::new();
     let mut dead_letters = Vec::new();
     let mut drift = false;
+    let mut mismatch = answer.acks.len() != sent.len();
+    let signed: Vec<_> = sent
+        .iter()
+        .zip(&answer.acks)
+        .map(|(op, ack)| signed_ack(inner, peer, op, ack, answer.position))
+        .collect();
+    if signed.contains(&Signed::Forged) {
+        inner.alarm(&peer.id, Alarm::ReceiptForged);
+    }
     inner.with_open_writes(|open, now, out| {
-        for (index, (op, ack)) in sent.iter().zip(&answer.acks).enumerate() {
+        for (index, ((op, ack), signed)) in sent.iter().zip(&answer.acks).zip(signed).enumerate() {
             let said = match ack.outcome.status() {
                 // A name that is not the op's says nothing of the op.
                 _ if ack.dot.as_ref().is_some_and(|dot| *dot != op.dot) => {
+                    mismatch = true;
                     taken.refused.push(index);
                     taken.retry = true;
                     continue;
@@ -352,6 +375,19 @@ async fn take_answer(
                         taken.refused.push(index);
                     } else {
                         held.push(op.dot.clone());
+                        // A write that waits for a receipt counts a peer by its signature.
+                        if let Some(receipt) = open.receipts.get_mut(&op.dot) {
+                            match signed {
+                                Signed::Valid(ack) => drop(receipt.acks.insert(peer.id.clone(), *ack)),
+                                // The page was made before the write asked: another one is on its way.
+                                Signed::NotAsked => continue,
+                                Signed::Missing | Signed::Forged => {
+                                    let failure = PeerFailure::Unsigned;
+                                    open.coordinator.failed(&peer.id, [&op.dot], failure, out);
+                                    continue;
+                                }
+                            }
+                        }
                     }
                     PeerAnswer::Ack { status, hash: ack.hash }
                 }
@@ -368,7 +404,10 @@ async fn take_answer(
         }
     });
     if drift {
-        inner.alarm("id_drift");
+        inner.alarm(&peer.id, Alarm::IdDrift);
+    }
+    if mismatch {
+        inner.alarm(&peer.id, Alarm::AckMismatch);
     }
     peer.holds(boot, &held);
     for (dot, reason) in dead_letters {
@@ -380,6 +419,29 @@ async fn take_answer(
         }
     }
     taken
+}
+
+/// What an ack is worth for a receipt.
+#[derive(Debug, PartialEq)]
+enum Signed {
+    /// Nobody asked for a signature.
+    NotAsked,
+    /// The peer's, over what it acks.
+    Valid(Box<SignedAck>),
+    /// There is none.
+    Missing,
+    /// It is not the peer's, or not over what it acks.
+    Forged,
+}
+
+fn signed_ack(inner: &Inner, peer: &Peer, op: &SentOp, ack: &OpAck, position: LogPosition) -> Signed {
+    let (Some(needed), Ok(status)) = (op.receipt, ack.outcome.status()) else { return Signed::NotAsked };
+    let Some(signature) = ack.signature else { return Signed::Missing };
+    let held = Held { dot: op.dot.clone(), hash: ack.hash, status, needed, position };
+    match inner.gate.check_ack(&peer.id, held, signature) {
+        Some(ack) => Signed::Valid(Box::new(ack)),
+        None => Signed::Forged,
+    }
 }
 
 fn is_drift(op: &SentOp, hash: OpHash) -> bool {

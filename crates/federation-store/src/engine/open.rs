@@ -77,6 +77,7 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
             last_hlc: None,
             sealer: setup.sealer.clone(),
             clock: setup.clock.clone(),
+            embedding_space: setup.embedding_space.clone(),
             options: setup.options,
             builder: GroupBuilder::new(),
             health: Health::Writable,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use federation_core::decide::ReplicaView;
 use federation_core::dot::{Dot, Origin};
+use federation_core::embedding::EmbeddingSpace;
 use federation_core::hlc::Hlc;
 use federation_core::id::{Kind, OpHash, RecordId, RecordKey};
 use federation_core::node_clock::NodeClock;
@@ -21,6 +22,7 @@ pub(super) struct View<'a, I: Index> {
     pub(super) clock: &'a NodeClock,
     pub(super) own_origin: Option<&'a Origin>,
     pub(super) last_hlc: Option<Hlc>,
+    pub(super) own_space: Option<&'a EmbeddingSpace>,
     pub(super) loaded: RefCell<BTreeMap<RecordKey, Stored>>,
 }
 
@@ -37,6 +39,10 @@ impl<I: Index> ReplicaView for View<'_, I> {
 
     fn last_hlc(&self) -> Option<Hlc> {
         self.last_hlc
+    }
+
+    fn own_space(&self) -> Option<&EmbeddingSpace> {
+        self.own_space
     }
 
     fn record(&self, key: &RecordKey) -> Result<Record, LookupError> {

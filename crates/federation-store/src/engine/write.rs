@@ -86,6 +86,7 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
             clock: &self.state.clock,
             own_origin: self.own_origin.as_ref(),
             last_hlc: self.last_hlc,
+            own_space: self.embedding_space.as_ref(),
             loaded: RefCell::default(),
         };
         let decided = decide(&view, &*self.sealer, now, changes);
@@ -252,6 +253,8 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
         self.state = state;
         self.indexed_to = end;
         self.shared.metrics.ops.add(placed.places.len() as u64);
+        self.shared.metrics.vectors_indexed.add(plan.vectors.indexed);
+        self.shared.metrics.vectors_other_space.add(plan.vectors.other_space);
         Ok(())
     }
 

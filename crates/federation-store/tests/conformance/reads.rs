@@ -295,3 +295,13 @@ fn the_state_hash_is_that_of_the_live_state_alone() {
     write(&mut one, [delete(1)]);
     assert_eq!((hash(&one).versions, hash(&one).records), (2, 1));
 }
+
+#[test]
+fn what_is_neither_live_nor_covered_is_found() {
+    let mut engine = open();
+    write(&mut engine, [put(0, "x"), put(0, "y"), put(1, "x"), delete(1)]);
+    let uncovered = |ranges: &[(u64, u64)]| engine.reads().uncovered(&known(ranges)).unwrap();
+    assert!(uncovered(&[(1, 4)]).is_empty(), "live or replaced by what is");
+    assert_eq!(uncovered(&[(1, 7)]), *known(&[(5, 7)]));
+    assert_eq!(uncovered(&[(9, 9)]), *known(&[(9, 9)]));
+}

@@ -68,6 +68,7 @@ pub(crate) fn setup(options: Options, new_mesh: bool) -> Setup {
         replica_scope: Scope::everything(),
         sealer: Arc::new(Unsigned),
         clock: Arc::new(Fixed(NOW)),
+        embedding_space: None,
         options,
     }
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use federation_core::embedding::Embedding;
 use federation_core::id::{IdError, Kind, Namespace, RecordId, RecordKey};
 use federation_core::limits::PAYLOAD_BYTES_MAX;
-use federation_core::op::Embedding;
 use federation_core::time::WallMs;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};

@@ -104,6 +104,36 @@ pub struct PeerStatus {
     /// Why the last attempt to reach it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
+    /// What it did that must not happen, since this node started.
+    pub alarms: Vec<AlarmView>,
+}
+
+/// What a peer did that must not happen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmView {
+    /// The peer.
+    pub peer: String,
+    /// What: stable, machine-readable.
+    pub alarm: String,
+    /// How often since this node started.
+    pub count: u64,
+    /// When last, by this node's clock: RFC 3339.
+    pub last_at: String,
+}
+
+/// Two ops under one dot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EquivocationView {
+    /// The dot. Its origin signed both, or its key is in two hands.
+    pub dot: DotText,
+    /// Hash of the op that is held here, 64 hexadecimal digits.
+    pub held: String,
+    /// Hash of the one that was refused.
+    pub refused: String,
+    /// Who brought that one.
+    pub peer: String,
+    /// When first, by this node's clock: RFC 3339.
+    pub at: String,
 }
 
 /// `GET /api/v1/status`.
@@ -131,6 +161,10 @@ pub struct NodeStatus {
     pub dots: u64,
     /// Writes whose quorum is open.
     pub open_writes: u64,
+    /// What peers did that must not happen, since the start.
+    pub alarms: Vec<AlarmView>,
+    /// Dots under which two ops were seen, at most 64, the first of them.
+    pub equivocations: Vec<EquivocationView>,
     /// The state hash, where asked for by `?hash=true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_hash: Option<StateHashView>,

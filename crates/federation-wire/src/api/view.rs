@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use federation_core::op::{Body, Embedding, Op};
+use federation_core::embedding::{Embedding, EmbeddingSpace, SpaceMatch, space_match};
+use federation_core::op::{Body, Op};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::dot::DotText;
+use super::receipt::QuorumReceipt;
 use crate::memory::{JsonObjectError, parse_payload};
 
 /// A memory: what identifies it, its fields as they were written, and on a write what became of its quorum.
@@ -48,15 +50,22 @@ pub struct QuorumView {
     pub needed: usize,
     /// What each peer had come to.
     pub peers: BTreeMap<String, String>,
+    /// The signed acks, where asked for by `x-quorum-receipt: 1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<QuorumReceipt>,
 }
 
-/// A vector.
+/// A vector, and whether this node's index has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EmbeddingView {
     /// The model that made it.
     pub model: String,
     /// How many components it has.
     pub dim: usize,
+    /// `unit_l2`: as the model gave it; `unit_l2_scaled`: divided by its norm where it was written.
+    pub normalisation: String,
+    /// Whether it is of the space that this node indexes.
+    pub indexed: bool,
     /// base64 of f32 little-endian.
     pub vector_base64: String,
 }
@@ -73,16 +82,21 @@ pub enum Include {
 }
 
 impl MemoryView {
-    /// The view of an op that is a Put; none for a Delete.
+    /// The view of an op that is a Put, at a node that indexes `own` space; none for a Delete.
     ///
     /// # Errors
     /// [`JsonObjectError`] if the payload is not a memory's: it was never admitted as one.
-    pub fn of(op: &Op, include: Include) -> Result<Option<Self>, JsonObjectError> {
+    pub fn of(
+        op: &Op,
+        include: Include,
+        own: Option<&EmbeddingSpace>,
+    ) -> Result<Option<Self>, JsonObjectError> {
         let Body::Put { payload, embedding, archived } = &op.body else { return Ok(None) };
         let mut fields = parse_payload(payload)?;
         for own in OWN_FIELDS {
             fields.remove(own);
         }
+        let shown = embedding.as_ref().filter(|_| include == Include::Embedding);
         Ok(Some(Self {
             id: op.key.id.to_string(),
             namespace: op.key.namespace.to_string(),
@@ -91,19 +105,21 @@ impl MemoryView {
             author: op.author.to_string(),
             archived: *archived,
             quorum: None,
-            embedding: embedding.as_ref().filter(|_| include == Include::Embedding).map(EmbeddingView::of),
+            embedding: shown.map(|embedding| EmbeddingView::of(embedding, own)),
             fields,
         }))
     }
 }
 
 impl EmbeddingView {
-    /// The view of a vector.
-    pub fn of(embedding: &Embedding) -> Self {
+    /// The view of a vector at a node that indexes `own` space.
+    pub fn of(embedding: &Embedding, own: Option<&EmbeddingSpace>) -> Self {
         let bytes: Vec<u8> = embedding.vector.iter().flat_map(|component| component.to_le_bytes()).collect();
         Self {
             model: embedding.model.to_string(),
             dim: embedding.vector.len(),
+            normalisation: embedding.normalisation.slug().to_owned(),
+            indexed: space_match(own, embedding) == SpaceMatch::Indexed,
             vector_base64: STANDARD.encode(bytes),
         }
     }

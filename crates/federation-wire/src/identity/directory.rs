@@ -12,6 +12,7 @@ use federation_core::scope::{Scope, ScopeError};
 use super::url::{PeerUrl, UrlError};
 use super::{Enrolment, KeyEntry, KeyState, ProtocolChoice};
 use crate::codec;
+use crate::hex;
 use crate::keys::{KeyError, PublicKey};
 use crate::v1::types::Wire;
 
@@ -202,9 +203,14 @@ impl Directory {
         if enrolled.seals(dot) { Ok(&enrolled.public) } else { Err(KeyRefusal::Revoked) }
     }
 
+    /// A key of `node`, and what it is good for.
+    pub fn key(&self, node: &NodeId, key: KeyId) -> Option<&EnrolledKey> {
+        self.nodes.get(node)?.keys.get(&key)
+    }
+
     /// The key under which `node` may call and answer: an active one.
     pub fn calling_key(&self, node: &NodeId, key: KeyId) -> Option<&PublicKey> {
-        let enrolled = self.nodes.get(node)?.keys.get(&key)?;
+        let enrolled = self.key(node, key)?;
         (enrolled.state == KeyState::Active).then_some(&enrolled.public)
     }
 
@@ -293,9 +299,10 @@ fn read_entry(raw: &Enrolment, before: &Directory, report: &mut Report<'_>) -> O
     }
     let keys = read_keys(&raw.keys, before, report);
     let trust = read_trust(raw, report);
-    let tls_fingerprint = raw.tls_fingerprint.as_deref().and_then(|text| {
-        report.take("tls_fingerprint", read_fingerprint(text).ok_or(FaultKind::Fingerprint))
-    });
+    let tls_fingerprint = raw
+        .tls_fingerprint
+        .as_deref()
+        .and_then(|text| report.take("tls_fingerprint", hex::read(text).ok_or(FaultKind::Fingerprint)));
     let is_theirs = |node: &EnrolledNode| node.tls_fingerprint == tls_fingerprint;
     if tls_fingerprint.is_some() && before.nodes.values().any(is_theirs) {
         report.add("tls_fingerprint", FaultKind::DuplicateFingerprint);
@@ -362,16 +369,6 @@ fn read_accepted(entry: &KeyEntry, report: &mut Report<'_>) -> BTreeMap<BootId, 
         }
     }
     accepted
-}
-
-fn read_fingerprint(text: &str) -> Option<[u8; 32]> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let bytes = pairs.iter().map(|pair| {
-        let digits = std::str::from_utf8(pair).ok().filter(|_| pair.iter().all(u8::is_ascii_hexdigit))?;
-        u8::from_str_radix(digits, 16).ok()
-    });
-    let bytes = bytes.collect::<Option<Vec<u8>>>()?;
-    if rest.is_empty() { bytes.try_into().ok() } else { None }
 }
 
 #[cfg(test)]

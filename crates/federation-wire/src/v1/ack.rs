@@ -8,6 +8,7 @@ use federation_core::quorum::ack_tracker::{AckStatus, Deferral, Refusal};
 use serde::{Deserialize, Serialize};
 
 use crate::embedding::VectorFault;
+use crate::receipt::AckSignature;
 
 /// What became of one op of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,9 @@ pub struct OpAck {
     pub outcome: AckOutcome,
     /// What else there is to say.
     pub note: Option<AckNote>,
+    /// The signed form of this ack, where the page asked for it and the op was taken. With the answer's position it is a
+    /// [`crate::receipt::SignedAck`].
+    pub signature: Option<AckSignature>,
 }
 
 /// Whether an op was taken.
@@ -88,6 +92,8 @@ pub enum VectorRefusal {
     Zero,
     /// The model's name is empty or too long.
     Model,
+    /// It is said to have unit norm and does not.
+    NotUnit,
 }
 
 impl From<AckStatus> for AckOutcome {
@@ -180,6 +186,7 @@ impl From<VectorFault> for AckNote {
             VectorFault::TooLong { .. } => VectorRefusal::TooLong,
             VectorFault::NotFinite { .. } => VectorRefusal::NotFinite,
             VectorFault::Zero => VectorRefusal::Zero,
+            VectorFault::NotUnit => VectorRefusal::NotUnit,
             VectorFault::Model { .. } => VectorRefusal::Model,
         })
     }

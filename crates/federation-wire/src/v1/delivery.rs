@@ -28,8 +28,19 @@ pub enum Delivery<'a> {
 pub struct Page<'a> {
     /// Which lane they came by.
     pub lane: Lane,
+    /// Of which ops the receiver is to sign its ack, in the order of their places.
+    pub receipts: Vec<ReceiptAsk>,
     /// At most [`GROUP_OPS_MAX`], and [`GROUP_BYTES_MAX`] bytes with their lengths.
     pub ops: Vec<PageOp<'a>>,
+}
+
+/// The wish for a signed ack of one op of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptAsk {
+    /// Place of the op in the page.
+    pub index: u32,
+    /// How many nodes are to hold it: signed with the rest.
+    pub needed: u16,
 }
 
 /// By which lane ops come.
@@ -84,7 +95,7 @@ impl<'a> PageOp<'a> {
 
 #[derive(Serialize, Deserialize)]
 enum Head {
-    Page { lane: Lane, ops: u32 },
+    Page { lane: Lane, ops: u32, receipts: Vec<ReceiptAsk> },
     Complete(CompleteDto),
 }
 
@@ -103,7 +114,7 @@ impl Page<'_> {
     /// The message's bytes. The caller keeps to the limits of a page; its receiver refuses a larger one.
     pub fn to_bytes(&self) -> Vec<u8> {
         let ops = u32::try_from(self.ops.len()).unwrap_or(u32::MAX);
-        let mut out = codec::encode(&Head::Page { lane: self.lane, ops });
+        let mut out = codec::encode(&Head::Page { lane: self.lane, ops, receipts: self.receipts.clone() });
         out.reserve_exact(self.ops.iter().map(PageOp::size_bytes).sum());
         for op in &self.ops {
             for part in [op.op, op.proof] {
@@ -143,8 +154,14 @@ impl<'a> Delivery<'a> {
     /// [`CodecError`]; for a page past its limits [`CodecError::TooLarge`] before an op is read.
     pub fn from_bytes(bytes: &'a [u8]) -> Result<Self, CodecError> {
         match codec::decode_prefix(bytes, FRAME_BYTES_MAX)? {
-            (Head::Page { lane, ops }, rest) => {
-                Ok(Self::Page(Page { lane, ops: read_ops(ops as usize, rest)? }))
+            (Head::Page { lane, ops, receipts }, rest) => {
+                let places = || receipts.iter().map(|ask| ask.index);
+                if !places().is_sorted_by(|a, b| a < b) || places().any(|index| index >= ops) {
+                    return Err(CodecError::malformed(
+                        "receipts that are not in order, or of no op of the page",
+                    ));
+                }
+                Ok(Self::Page(Page { lane, receipts, ops: read_ops(ops as usize, rest)? }))
             }
             (Head::Complete(dto), []) => Ok(Self::Complete(Box::new(Complete {
                 session: SessionId(dto.session),

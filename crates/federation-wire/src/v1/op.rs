@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use federation_core::embedding::{Embedding, Normalisation};
 use federation_core::id::OpHash;
 use federation_core::limits::{OP_BYTES_MAX, PAYLOAD_BYTES_MAX};
-use federation_core::op::{Body, Embedding, EncodedOp, Op};
+use federation_core::op::{Body, EncodedOp, Op};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::types::Wire;
 use crate::codec::{self, Blob, CodecError};
-use crate::embedding::{ShippedEmbedding, VectorFault};
+use crate::embedding::{VectorFault, check_signed};
 
 const OP_DOMAIN: &[u8] = b"federation/v1/op\0";
 
@@ -95,8 +96,8 @@ fn read_body(body: BodyIn<'_>) -> Result<(Body, Option<VectorFault>), OpError> {
     }
     let (embedding, fault) = match embedding.map(EmbeddingIn::read).transpose()? {
         None => (None, None),
-        Some(shipped) => match shipped.sanitize() {
-            Ok(embedding) => (Some(embedding), None),
+        Some(signed) => match check_signed(&signed) {
+            Ok(()) => (Some(signed), None),
             Err(fault) => (None, Some(fault)),
         },
     };
@@ -123,29 +124,66 @@ enum BodyIn<'a> {
 #[derive(Serialize)]
 struct EmbeddingOut<'a> {
     model: &'a str,
+    dim: u32,
+    normalisation: NormalisationDto,
     vector: Floats<'a>,
 }
 
 impl<'a> EmbeddingOut<'a> {
     fn of(embedding: &'a Embedding) -> Self {
-        Self { model: &embedding.model, vector: Floats(&embedding.vector) }
+        Self {
+            model: &embedding.model,
+            dim: u32::try_from(embedding.vector.len()).unwrap_or(u32::MAX),
+            normalisation: embedding.normalisation.into(),
+            vector: Floats(&embedding.vector),
+        }
     }
 }
 
 #[derive(Deserialize)]
 struct EmbeddingIn<'a> {
     model: &'a str,
+    dim: u32,
+    normalisation: NormalisationDto,
     vector: Blob<'a>,
 }
 
+#[derive(Serialize, Deserialize)]
+enum NormalisationDto {
+    UnitL2,
+    UnitL2Scaled,
+}
+
+impl From<Normalisation> for NormalisationDto {
+    fn from(normalisation: Normalisation) -> Self {
+        match normalisation {
+            Normalisation::UnitL2 => Self::UnitL2,
+            Normalisation::UnitL2Scaled => Self::UnitL2Scaled,
+        }
+    }
+}
+
+impl From<NormalisationDto> for Normalisation {
+    fn from(dto: NormalisationDto) -> Self {
+        match dto {
+            NormalisationDto::UnitL2 => Self::UnitL2,
+            NormalisationDto::UnitL2Scaled => Self::UnitL2Scaled,
+        }
+    }
+}
+
 impl EmbeddingIn<'_> {
-    fn read(self) -> Result<ShippedEmbedding, CodecError> {
+    fn read(self) -> Result<Embedding, CodecError> {
         let (floats, rest) = self.vector.0.as_chunks::<4>();
         if !rest.is_empty() {
             return Err(CodecError::malformed("a vector whose bytes are not a multiple of four"));
         }
+        // The dimension is signed; one that is not the vector's would be a second form of the same vector.
+        if usize::try_from(self.dim) != Ok(floats.len()) {
+            return Err(CodecError::malformed("a vector of another dimension than it names"));
+        }
         let vector = floats.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        Ok(ShippedEmbedding { model: self.model.to_owned(), vector })
+        Ok(Embedding { model: Arc::from(self.model), normalisation: self.normalisation.into(), vector })
     }
 }
 

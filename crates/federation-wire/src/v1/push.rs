@@ -1,14 +1,16 @@
 //! The push: a [`super::delivery::Delivery`] is sent, and this comes back.
 
 use federation_core::dot::Dot;
-use federation_core::id::LogPosition;
-use federation_core::id::OpHash;
+use federation_core::id::{KeyId, LogPosition, OpHash};
 use federation_core::limits::GROUP_OPS_MAX;
+use federation_core::time::WallMs;
+use serde::de::Error;
 use serde::{Deserialize, Serialize};
 
 use super::ack::{AckNote, AckOutcome, OpAck};
 use super::types::Wire;
-use crate::codec::{self, CodecError};
+use crate::codec::{self, Blob, CodecError};
+use crate::receipt::AckSignature;
 
 /// What became of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub enum Completion {
     },
     /// The session is not known here, or the boots have changed: it is to be repeated.
     UnknownSession,
+    /// Refused: it claims dots that its sender cannot vouch for.
+    Beyond,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -73,18 +77,35 @@ impl PushAnswer {
 
 impl super::types::ToWire for OpAck {
     fn to_wire<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (Wire(&self.dot), Wire(self.hash), self.outcome, self.note).serialize(serializer)
+        (Wire(&self.dot), Wire(self.hash), self.outcome, self.note, Wire(&self.signature))
+            .serialize(serializer)
     }
 }
 
 impl super::types::FromWire for OpAck {
     fn from_wire<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (Wire(dot), Wire(hash), outcome, note): (
+        let (Wire(dot), Wire(hash), outcome, note, Wire(signature)): (
             Wire<Option<Dot>>,
             Wire<OpHash>,
             AckOutcome,
             Option<AckNote>,
+            Wire<Option<AckSignature>>,
         ) = Deserialize::deserialize(deserializer)?;
-        Ok(Self { dot, hash, outcome, note })
+        Ok(Self { dot, hash, outcome, note, signature })
+    }
+}
+
+impl super::types::ToWire for AckSignature {
+    fn to_wire<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (Wire(self.key_id), Wire(self.at), Blob(&self.signature)).serialize(serializer)
+    }
+}
+
+impl super::types::FromWire for AckSignature {
+    fn from_wire<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (Wire(key_id), Wire(at), Blob(signature)): (Wire<KeyId>, Wire<WallMs>, Blob<'_>) =
+            Deserialize::deserialize(deserializer)?;
+        let signature = signature.try_into().map_err(|_| D::Error::custom("a signature has 64 bytes"))?;
+        Ok(Self { key_id, at, signature })
     }
 }

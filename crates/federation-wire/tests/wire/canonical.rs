@@ -3,13 +3,16 @@
 use federation_core::dot::Dot;
 use federation_core::dot_set::DotSet;
 use federation_core::id::NodeId;
+use federation_core::op::Op;
 use federation_core::scope::Scope;
 use federation_wire::codec::{self, Blob, CodecError};
 use federation_wire::v1::clock_page::ClockPage;
+use federation_wire::v1::delivery::{Delivery, Lane, Page, PageOp, ReceiptAsk};
+use federation_wire::v1::op::{OpError, decode_op, encode_op};
 use federation_wire::v1::types::Wire;
 use serde::{Deserialize, Serialize};
 
-use crate::samples::dot;
+use crate::samples::{dot, embedding, op, put};
 
 type RawOrigin = ((&'static str, u64), Vec<(u64, u64)>);
 
@@ -107,4 +110,37 @@ fn announced_lengths_are_not_believed() {
         assert!(codec::decode::<Vec<u64>>(&bytes, 100).is_err());
         assert!(codec::decode::<String>(&bytes, 100).is_err());
     }
+}
+
+/// An op with this vector, whose head is as the sample's but for what is written over it.
+fn with_embedding_head(change: impl Fn(&mut [u8])) -> Result<Op, OpError> {
+    let mut bytes = encode_op(&op(1, put(Some(embedding())))).bytes.to_vec();
+    // Behind the model's text: dimension u32, normalisation u32, length u64, components; then `archived`.
+    let head = bytes.len() - 1 - 3 * 4 - 8 - 4 - 4;
+    change(&mut bytes[head..]);
+    decode_op(&bytes)
+}
+
+#[test]
+fn a_vector_has_the_dimension_that_it_names_and_a_known_normalisation() {
+    assert!(with_embedding_head(|_| {}).is_ok());
+    for dim in [0_u32, 2, 4, u32::MAX] {
+        let changed = with_embedding_head(|head| head[..4].copy_from_slice(&dim.to_le_bytes()));
+        assert!(changed.is_err(), "{dim} components are named and three are there");
+    }
+    assert!(with_embedding_head(|head| head[4] = 1).is_ok(), "scaled");
+    assert!(with_embedding_head(|head| head[4] = 2).is_err(), "no such normalisation");
+}
+
+#[test]
+fn receipts_are_asked_for_in_order_and_of_ops_that_are_there() {
+    let read = |indices: &[u32]| {
+        let receipts = indices.iter().map(|index| ReceiptAsk { index: *index, needed: 2 }).collect();
+        let ops = vec![PageOp { op: b"o", proof: b"p" }; 3];
+        Delivery::from_bytes(&Page { lane: Lane::Live, receipts, ops }.to_bytes()).is_ok()
+    };
+    assert!(read(&[]) && read(&[0, 2]) && read(&[0, 1, 2]));
+    assert!(!read(&[1, 0]), "unsorted");
+    assert!(!read(&[1, 1]), "twice");
+    assert!(!read(&[3]), "of no op");
 }

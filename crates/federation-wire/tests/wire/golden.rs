@@ -25,6 +25,9 @@ fn files() -> Vec<(String, String)> {
     files.push(("node-key.txt".into(), keys.to_file_text().to_string()));
     let public = keys.active().public();
     files.push(("public-key.txt".into(), format!("{public} {}\n", public.id())));
+    // Its signatures fix the bytes that were signed.
+    let receipt = serde_json::to_string_pretty(&crate::receipts::receipt()).unwrap();
+    files.push(("receipt.json".into(), receipt + "\n"));
     let slugs: Vec<_> = Slug::ALL.iter().map(|slug| format!("{} {slug}\n", *slug as u32)).collect();
     files.push(("slugs.txt".into(), slugs.concat()));
     files

@@ -3,22 +3,25 @@
 use std::sync::Arc;
 
 use federation_core::dot_set::DotSet;
-use federation_core::id::{BootId, LogPosition, OpHash};
+use federation_core::embedding::{Embedding, Normalisation};
+use federation_core::id::{BootId, KeyId, LogPosition, OpHash};
 use federation_core::limits::{
     BOOTS_MAX, CLOCK_RANGES_PER_PAGE_MAX, CONTEXT_RANGES_MAX, EMBEDDING_DIM_MAX, EMBEDDING_MODEL_BYTES_MAX,
     FRAME_BYTES_MAX, FRAME_HEADER_BYTES_MAX, GROUP_BYTES_MAX, GROUP_OPS_MAX, OP_BYTES_MAX, PAYLOAD_BYTES_MAX,
 };
 use federation_core::node_clock::NodeClock;
-use federation_core::op::{Body, Embedding, Op};
+use federation_core::op::{Body, Op};
 use federation_core::port::rules::RecordRules;
 use federation_core::port::store::Boot;
 use federation_core::seq_ranges::SeqRange;
+use federation_core::time::WallMs;
 use federation_core::vector_clock::VectorClock;
 use federation_wire::codec::{self, CodecError};
 use federation_wire::embedding::VectorFault;
 use federation_wire::frame::{self, FrameError, ReceivedFrame, SenderProof};
 use federation_wire::memory::KindRules;
-use federation_wire::v1::ack::{AckOutcome, OpAck};
+use federation_wire::receipt::AckSignature;
+use federation_wire::v1::ack::{AckNote, AckOutcome, OpAck, OpRefusal, VectorRefusal};
 use federation_wire::v1::clock_page::ClockPage;
 use federation_wire::v1::delivery::{Delivery, Lane, Page, PageOp};
 use federation_wire::v1::hello::Hello;
@@ -61,7 +64,11 @@ fn the_largest_op_fits() {
     let vector = unit_vector(EMBEDDING_DIM_MAX);
     let body = Body::Put {
         payload: vec![0; PAYLOAD_BYTES_MAX].into(),
-        embedding: Some(Embedding { model: "m".repeat(EMBEDDING_MODEL_BYTES_MAX).into(), vector }),
+        embedding: Some(Embedding {
+            model: "m".repeat(EMBEDDING_MODEL_BYTES_MAX).into(),
+            normalisation: Normalisation::UnitL2,
+            vector,
+        }),
         archived: false,
     };
     let largest = Op { context, ..op(1, body) };
@@ -89,7 +96,8 @@ fn context_and_clock() {
 #[test]
 fn a_bad_vector_is_left_out_and_the_record_stays() {
     let with = |model: &str, vector: &[f32]| {
-        let embedding = Embedding { model: model.into(), vector: vector.into() };
+        let normalisation = Normalisation::UnitL2Scaled;
+        let embedding = Embedding { model: model.into(), normalisation, vector: vector.into() };
         let read = read_op(&encode_op(&op(1, put(Some(embedding)))).bytes).unwrap();
         assert_eq!(read.op.dot, dot("node-a", 7, 1));
         let Body::Put { embedding, .. } = read.op.body else { panic!("a Put") };
@@ -101,6 +109,7 @@ fn a_bad_vector_is_left_out_and_the_record_stays() {
     assert_eq!(with("m", &unit_vector(dim)), Some(VectorFault::TooLong { dim, limit }));
     assert_eq!(with("m", &[]), Some(VectorFault::Empty));
     assert_eq!(with("m", &[0.0, 0.0]), Some(VectorFault::Zero));
+    assert_eq!(with("m", &[3.0, 4.0]), Some(VectorFault::NotUnit));
     assert_eq!(with("m", &[1.0, f32::NAN]), Some(VectorFault::NotFinite { index: 1 }));
     assert_eq!(with("m", &[f32::INFINITY]), Some(VectorFault::NotFinite { index: 0 }));
     let limit_bytes = EMBEDDING_MODEL_BYTES_MAX;
@@ -111,8 +120,9 @@ fn a_bad_vector_is_left_out_and_the_record_stays() {
 
 #[test]
 fn page() {
-    let read =
-        |ops: Vec<PageOp<'_>>| Delivery::from_bytes(&Page { lane: Lane::Live, ops }.to_bytes()).map(|_| ());
+    let read = |ops: Vec<PageOp<'_>>| {
+        Delivery::from_bytes(&Page { lane: Lane::Live, receipts: Vec::new(), ops }.to_bytes()).map(|_| ())
+    };
     let small = PageOp { op: b"o", proof: b"p" };
     assert_eq!(read(vec![small; GROUP_OPS_MAX]), Ok(()));
     let expect = CodecError::TooMany { count: GROUP_OPS_MAX + 1, limit: GROUP_OPS_MAX };
@@ -128,8 +138,9 @@ fn acks_and_boots() {
     let ack = OpAck {
         dot: Some(dot(&"n".repeat(64), u64::MAX, u64::MAX)),
         hash: OpHash([255; 32]),
-        outcome: AckOutcome::Applied,
-        note: None,
+        outcome: AckOutcome::Refused(OpRefusal::StoreReadOnly),
+        note: Some(AckNote::VectorRefused(VectorRefusal::NotUnit)),
+        signature: Some(AckSignature { key_id: KeyId([9; 8]), at: WallMs(u64::MAX), signature: [7; 64] }),
     };
     let answer =
         |count| PushAnswer { position: LogPosition(1), acks: vec![ack.clone(); count], completion: None };

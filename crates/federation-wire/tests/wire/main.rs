@@ -13,5 +13,6 @@ mod golden;
 mod limits;
 mod proofs;
 mod properties;
+mod receipts;
 mod samples;
 mod writes;

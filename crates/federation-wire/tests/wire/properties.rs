@@ -4,24 +4,29 @@ use std::sync::Arc;
 
 use federation_core::dot::Dot;
 use federation_core::dot_set::DotSet;
+use federation_core::embedding::{Embedding, Normalisation};
 use federation_core::hlc::Hlc;
-use federation_core::id::{AgentId, BootId, Kind, LogPosition, Namespace, OpHash, RecordId, RecordKey};
-use federation_core::op::{Body, Embedding, Op};
+use federation_core::id::{
+    AgentId, BootId, KeyId, Kind, LogPosition, Namespace, OpHash, RecordId, RecordKey,
+};
+use federation_core::op::{Body, Op};
 use federation_core::port::rules::RecordRules;
 use federation_core::port::store::SessionId;
 use federation_core::scope::Scope;
+use federation_core::time::WallMs;
 use federation_core::vector_clock::VectorClock;
 use federation_wire::api::error::from_json;
 use federation_wire::api::{CreateMemory, DotText, UpdateMemory};
 use federation_wire::codec;
-use federation_wire::embedding::sanitize_shipped_vector;
+use federation_wire::embedding::{ShippedEmbedding, check_signed};
 use federation_wire::frame::{self, ReceivedFrame, SenderProof};
 use federation_wire::keys::{OwnKeys, PublicKey};
 use federation_wire::memory::KindRules;
+use federation_wire::receipt::AckSignature;
 use federation_wire::v1::ack::{AckOutcome, OpAck, OpRefusal};
 use federation_wire::v1::clock_page::ClockPage;
-use federation_wire::v1::delivery::{Complete, Delivery, Lane, Page, PageOp};
-use federation_wire::v1::op::{decode_op, encode_op, op_hash};
+use federation_wire::v1::delivery::{Complete, Delivery, Lane, Page, PageOp, ReceiptAsk};
+use federation_wire::v1::op::{decode_op, encode_op, op_hash, read_op};
 use federation_wire::v1::push::PushAnswer;
 use federation_wire::v1::types::Wire;
 use proptest::prelude::*;
@@ -37,10 +42,10 @@ fn a_dot_set() -> impl Strategy<Value = DotSet> {
 }
 
 fn an_embedding() -> impl Strategy<Value = Embedding> {
-    let vector = proptest::collection::vec(-1e30_f32..1e30, 1..40)
-        .prop_filter_map("a vector of use", |vector| sanitize_shipped_vector(vector).ok());
-    ("[a-z]{1,20}", vector)
-        .prop_map(|(model, vector)| Embedding { model: Arc::from(model), vector: Arc::from(vector) })
+    ("[a-z]{1,20}", proptest::collection::vec(-1e30_f32..1e30, 1..40))
+        .prop_filter_map("a vector of use", |(model, vector)| {
+            ShippedEmbedding { model, vector }.sanitize().ok()
+        })
 }
 
 fn a_body() -> impl Strategy<Value = Body> {
@@ -150,6 +155,27 @@ proptest! {
     }
 
     #[test]
+    fn a_signed_vector_is_kept_bit_for_bit_or_left_out(
+        bits in proptest::collection::vec(any::<u32>(), 0..9),
+        is_scaled in any::<bool>(),
+        model in "[a-z]{0,3}",
+    ) {
+        let vector: Arc<[f32]> = bits.iter().map(|bits| f32::from_bits(*bits)).collect();
+        let normalisation = if is_scaled { Normalisation::UnitL2Scaled } else { Normalisation::UnitL2 };
+        let signed = Embedding { model: Arc::from(model), normalisation, vector };
+        let is_of_use = check_signed(&signed).is_ok();
+        let bytes = encode_op(&op(1, crate::samples::put(Some(signed)))).bytes;
+        let read = read_op(&bytes).unwrap();
+        prop_assert_eq!(read.vector_fault.is_none(), is_of_use);
+        if is_of_use {
+            prop_assert_eq!(encode_op(&read.op).bytes, bytes);
+        } else {
+            let Body::Put { embedding, .. } = read.op.body else { panic!("a Put") };
+            prop_assert_eq!(embedding, None);
+        }
+    }
+
+    #[test]
     fn sets_of_dots_come_out_as_they_went_in(dots in a_dot_set()) {
         let bytes = codec::encode(&Wire(&dots));
         let read: Result<Wire<DotSet>, _> = codec::decode(&bytes, bytes.len());
@@ -167,8 +193,10 @@ proptest! {
             (any::<u64>(), any::<u64>()).prop_map(|(session, page)| Lane::Backfill { session, page }),
         ],
     ) {
-        let ops = parts.iter().map(|(op, proof)| PageOp { op, proof }).collect();
-        let page = Delivery::Page(Page { lane, ops });
+        let ops: Vec<_> = parts.iter().map(|(op, proof)| PageOp { op, proof }).collect();
+        let receipts = (0_u32..).zip(&ops).filter(|(_, op)| op.op.len() > 30);
+        let receipts = receipts.map(|(index, op)| ReceiptAsk { index, needed: u16::try_from(op.proof.len()).unwrap() }).collect();
+        let page = Delivery::Page(Page { lane, receipts, ops });
         let bytes = page.to_bytes();
         prop_assert_eq!(Delivery::from_bytes(&bytes), Ok(page));
     }
@@ -196,12 +224,19 @@ proptest! {
     fn push_answers_come_out_as_they_went_in(
         position in any::<u64>(),
         acks in proptest::collection::vec(
-            (proptest::option::of(a_dot()), any::<[u8; 32]>(), an_outcome()), 0..30,
+            (proptest::option::of(a_dot()), any::<[u8; 32]>(), an_outcome(), proptest::option::of(any::<u64>())), 0..30,
         ),
     ) {
         let acks = acks
             .into_iter()
-            .map(|(dot, hash, outcome)| OpAck { dot, hash: OpHash(hash), outcome, note: None })
+            .map(|(dot, hash, outcome, signed)| {
+                let signature = signed.map(|at| AckSignature {
+                    key_id: KeyId(at.to_le_bytes()),
+                    at: WallMs(at),
+                    signature: [hash[0]; 64],
+                });
+                OpAck { dot, hash: OpHash(hash), outcome, note: None, signature }
+            })
             .collect();
         let answer = PushAnswer { position: LogPosition(position), acks, completion: None };
         prop_assert_eq!(PushAnswer::from_bytes(&answer.to_bytes()), Ok(answer));

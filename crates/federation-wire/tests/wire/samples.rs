@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use federation_core::dot::{Dot, Origin};
 use federation_core::dot_set::DotSet;
+use federation_core::embedding::{Embedding, Normalisation};
 use federation_core::hlc::Hlc;
 use federation_core::id::{
     AgentId, BootId, Kind, LogPosition, Namespace, NodeId, OpHash, RecordId, RecordKey, StoreId,
 };
-use federation_core::op::{Body, Embedding, Op, SealedOp};
+use federation_core::op::{Body, Op, SealedOp};
 use federation_core::port::sealer::Sealer;
 use federation_core::port::store::{Boot, PeerFact, SessionId};
 use federation_core::scope::Scope;
@@ -17,11 +18,12 @@ use federation_core::vector_clock::VectorClock;
 use federation_wire::codec;
 use federation_wire::frame::{self, Envelope, FrameKind, Nonce, ReceivedFrame, Route};
 use federation_wire::keys::NodeKey;
+use federation_wire::receipt::AckSignature;
 use federation_wire::seal::{GroupSealer, Proof};
 use federation_wire::slug::Slug;
 use federation_wire::v1::ack::{AckNote, AckOutcome, OpAck, OpRefusal, VectorRefusal};
 use federation_wire::v1::clock_page::ClockPage;
-use federation_wire::v1::delivery::{Complete, Delivery, Lane, Page, PageOp};
+use federation_wire::v1::delivery::{Complete, Delivery, Lane, Page, PageOp, ReceiptAsk};
 use federation_wire::v1::hello::{Hello, HelloAnswer, PeerLimits, RebootstrapReason, Versions};
 use federation_wire::v1::nack::Nack;
 use federation_wire::v1::op::{encode_op, read_op};
@@ -77,7 +79,11 @@ pub(crate) fn put(embedding: Option<Embedding>) -> Body {
 }
 
 pub(crate) fn embedding() -> Embedding {
-    Embedding { model: Arc::from("mini-lm"), vector: Arc::from([0.6_f32, -0.8, 0.0]) }
+    Embedding {
+        model: Arc::from("mini-lm"),
+        normalisation: Normalisation::UnitL2,
+        vector: Arc::from([0.6_f32, -0.8, 0.0]),
+    }
 }
 
 /// Ops of one group of three.
@@ -132,31 +138,30 @@ fn hello() -> Hello {
 }
 
 fn push_answer() -> PushAnswer {
+    let signature = AckSignature { key_id: key().id(), at: WallMs(1_790_000_000_123), signature: [7; 64] };
     let ack = |seq, outcome, note| OpAck {
         dot: Some(dot("node-a", 7, seq)),
         hash: OpHash([u8::try_from(seq).unwrap(); 32]),
         outcome,
         note,
+        signature: None,
     };
     let refused = AckOutcome::Refused(OpRefusal::NamespaceOutOfScope);
     PushAnswer {
         position: LogPosition(123_456),
         acks: vec![
             ack(5, AckOutcome::Applied, Some(AckNote::VectorRefused(VectorRefusal::NotFinite))),
-            ack(6, AckOutcome::Superseded, None),
+            OpAck { signature: Some(signature), ..ack(6, AckOutcome::Superseded, None) },
             OpAck { dot: None, ..ack(7, refused, None) },
         ],
         completion: Some(Completion::Incomplete { handled: 3 }),
     }
 }
 
-/// What an op's bytes say, written again; its own bytes if only its vector is not as it would be written.
+/// What an op's bytes say, written again; its own bytes if its vector was of no use and is left out.
 fn op_again(bytes: &[u8]) -> Option<Vec<u8>> {
     let read = read_op(bytes).ok()?;
-    let again = encode_op(&read.op).bytes.to_vec();
-    let has_vector = matches!(read.op.body, Body::Put { embedding: Some(_), .. });
-    let is_sanitised = read.vector_fault.is_some() || (has_vector && again.len() == bytes.len());
-    Some(if is_sanitised { bytes.to_vec() } else { again })
+    Some(if read.vector_fault.is_some() { bytes.to_vec() } else { encode_op(&read.op).bytes.to_vec() })
 }
 
 fn header_again(bytes: &[u8]) -> Option<Vec<u8>> {
@@ -169,8 +174,11 @@ fn header_again(bytes: &[u8]) -> Option<Vec<u8>> {
 
 pub(crate) fn samples() -> Vec<Sample> {
     let sealed = sealed();
-    let page =
-        Page { lane: Lane::Backfill { session: 11, page: 2 }, ops: sealed.iter().map(PageOp::of).collect() };
+    let page = Page {
+        lane: Lane::Backfill { session: 11, page: 2 },
+        receipts: vec![ReceiptAsk { index: 0, needed: 2 }, ReceiptAsk { index: 2, needed: 3 }],
+        ops: sealed.iter().map(PageOp::of).collect(),
+    };
     let complete = Complete {
         session: SessionId(11),
         pages: 3,

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use federation_core::embedding::{Embedding, EmbeddingSpace, Normalisation};
 use federation_core::id::{RecordId, RecordKey};
-use federation_core::op::{Body, Embedding};
+use federation_core::op::Body;
 use federation_core::port::rules::RecordRules;
 use federation_core::time::WallMs;
 use federation_wire::api::error::from_json;
@@ -66,7 +67,11 @@ fn vectors_come_as_numbers_or_as_base64() {
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         create(&body)
     };
-    let expect = Embedding { model: Arc::from("m"), vector: Arc::from([0.6_f32, -0.8]) };
+    let expect = Embedding {
+        model: Arc::from("m"),
+        normalisation: Normalisation::UnitL2Scaled,
+        vector: Arc::from([0.6_f32, -0.8]),
+    };
     let numbers = with(json!({"vector": [3, -4], "model": "m"})).unwrap();
     assert_eq!(numbers.embedding.as_ref(), Some(&expect));
     assert!(fields(&numbers).get("vector").is_none(), "the payload has no vector");
@@ -190,18 +195,25 @@ fn a_view_shows_what_is_so() {
     let body = Body::Put { payload: payload.to_string().into_bytes().into(), embedding, archived: false };
     let mut op = op(6, body);
     op.key = RecordKey { ..key };
-    let view = MemoryView::of(&op, Include::Fields).unwrap().unwrap();
+    let view = MemoryView::of(&op, Include::Fields, None).unwrap().unwrap();
     let shown = serde_json::to_value(&view).unwrap();
     assert_eq!(shown["dot"], json!("node-a/0000000000000007/6"));
     assert_eq!(shown["somebody_elses"], json!([1, 2]));
     assert_eq!(shown["author"], json!("ai:agent@host"));
     assert!(shown.get("quorum").is_none() && shown.get("embedding").is_none());
     assert_eq!(serde_json::from_value::<MemoryView>(shown).unwrap(), view);
-    let view = MemoryView::of(&op, Include::Embedding).unwrap().unwrap();
-    let embedding = view.embedding.unwrap();
+    let shown = |own: Option<&EmbeddingSpace>| {
+        MemoryView::of(&op, Include::Embedding, own).unwrap().unwrap().embedding.unwrap()
+    };
+    let embedding = shown(None);
     assert_eq!((embedding.dim, embedding.vector_base64.as_str()), (1, "AACAPw=="));
+    assert_eq!((embedding.normalisation.as_str(), embedding.indexed), ("unit_l2", false));
+    let mut own = EmbeddingSpace { model: Arc::from(embedding.model), dim: 1 };
+    assert!(shown(Some(&own)).indexed);
+    own.dim = 2;
+    assert!(!shown(Some(&own)).indexed);
     op.body = Body::Delete;
-    assert_eq!(MemoryView::of(&op, Include::Fields).unwrap(), None);
+    assert_eq!(MemoryView::of(&op, Include::Fields, None).unwrap(), None);
 }
 
 #[test]

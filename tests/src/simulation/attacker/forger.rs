@@ -17,6 +17,7 @@ use federation_wire::v1::delivery::{Delivery, Lane, Page, PageOp};
 use federation_wire::v1::op::{decode_op, encode_op};
 use rand::{Rng, RngExt};
 
+use super::ear::Heard;
 use super::{Attacker, STRANGER, Sound, Strike};
 
 /// Ops of a group whose proofs all have a path of two hashes.
@@ -54,7 +55,7 @@ impl Attacker {
             }
         };
         let page = ops.iter().map(|sealed| PageOp { op: &sealed.op, proof: &sealed.proof }).collect();
-        Some((Page { lane: Lane::Live, ops: page }.to_bytes(), ops.len()))
+        Some((Page { lane: Lane::Live, receipts: Vec::new(), ops: page }.to_bytes(), ops.len()))
     }
 
     /// New ops of an origin, sealed by `key`.
@@ -99,7 +100,7 @@ impl Attacker {
     }
 
     /// The last epoch in which a node has made ops, of those that were heard.
-    fn epoch_of(&self, node: &NodeId) -> Option<BootId> {
+    pub(super) fn epoch_of(&self, node: &NodeId) -> Option<BootId> {
         let ops = self.heard_ops();
         let read = ops.iter().rev().filter_map(|sealed| decode_op(&sealed.op).ok());
         read.map(|op| op.dot.origin).find(|origin| origin.node == *node).map(|origin| origin.epoch)
@@ -152,10 +153,21 @@ impl Attacker {
         ops
     }
 
+    /// The bytes of every op of late that a boot of a node has sent.
+    pub(super) fn ops_sent_by(&self, node: &NodeId, boot: BootId) -> Vec<Vec<u8>> {
+        let is_of = |heard: &Heard| heard.envelope.sender == *node && heard.envelope.sender_boot == boot;
+        self.ops_of(is_of).into_iter().map(|sealed| sealed.op).collect()
+    }
+
     /// Every op of the pages of late, whoever they were sent to.
     fn heard_ops(&self) -> Vec<Sealed> {
+        self.ops_of(|_| true)
+    }
+
+    fn ops_of(&self, fits: impl Fn(&Heard) -> bool) -> Vec<Sealed> {
         let mut ops = Vec::new();
-        for heard in self.ear.of_late().into_iter().filter(|heard| heard.route() == Route::Push) {
+        let pushes = self.ear.of_late().into_iter().filter(|heard| heard.route() == Route::Push);
+        for heard in pushes.filter(|heard| fits(heard)) {
             if let Ok(Delivery::Page(page)) = Delivery::from_bytes(&heard.body()) {
                 let sealed =
                     page.ops.iter().map(|op| Sealed { op: op.op.to_vec(), proof: op.proof.to_vec() });

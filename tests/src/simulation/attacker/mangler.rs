@@ -114,7 +114,7 @@ fn resealed(sound: &Sound, body: &[u8]) -> Vec<u8> {
 
 /// A page that says it has more ops than any.
 fn overfull_page() -> Vec<u8> {
-    let mut body = Page { lane: Lane::Live, ops: Vec::new() }.to_bytes();
+    let mut body = Page { lane: Lane::Live, receipts: Vec::new(), ops: Vec::new() }.to_bytes();
     let count_at = body.len() - 4;
     body[count_at..].fill(0xff);
     body
@@ -123,7 +123,9 @@ fn overfull_page() -> Vec<u8> {
 /// A page with an op that says it is longer than anything.
 fn endless_op() -> Vec<u8> {
     let op_at = overfull_page().len();
-    let mut body = Page { lane: Lane::Live, ops: vec![PageOp { op: b"op", proof: b"" }] }.to_bytes();
+    let mut body =
+        Page { lane: Lane::Live, receipts: Vec::new(), ops: vec![PageOp { op: b"op", proof: b"" }] }
+            .to_bytes();
     body[op_at..op_at + 4].fill(0xff);
     body
 }

@@ -45,7 +45,7 @@ pub(in crate::api) async fn list(
         let found = walk.page(limit - memories.len()).await?;
         scanned += found.records.len();
         for (key, _, sealed) in &found.records {
-            let view = view_of_bytes(&sealed.op.bytes, include)
+            let view = view_of_bytes(&state, &sealed.op.bytes, include)
                 .ok_or_else(|| ApiError::unreadable(key.id.as_str()))?;
             if !view.archived && query.tag.as_deref().is_none_or(|tag| has_tag(&view, tag)) {
                 memories.push(view);
@@ -173,8 +173,8 @@ fn too_wide() -> ApiError {
     ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "scope_too_wide", message)
 }
 
-fn view_of_bytes(bytes: &[u8], include: Include) -> Option<MemoryView> {
-    MemoryView::of(&decode_op(bytes).ok()?, include).ok()?
+fn view_of_bytes(state: &ApiState, bytes: &[u8], include: Include) -> Option<MemoryView> {
+    MemoryView::of(&decode_op(bytes).ok()?, include, state.embedding_space.as_ref()).ok()?
 }
 
 fn has_tag(view: &MemoryView, tag: &str) -> bool {

@@ -1,0 +1,4 @@
+//! Quorum receipts.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::run("receipt", input));
