@@ -3,6 +3,8 @@
 use federation_net::transport::TransportError;
 use federation_tests::mock_peer::MockPeer;
 use federation_wire::frame::{self, Route};
+use federation_wire::identity::{Directory, KeyEntry, KeyState};
+use federation_wire::keys::NodeKey;
 use federation_wire::slug::Slug;
 
 use crate::site::{Caller, NODE, Site, TAKEN, entry, eventually, id};
@@ -36,7 +38,7 @@ async fn whoever_speaks_in_the_name_of_another_loses_the_connection_and_sets_off
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_key_of_a_frame_is_the_channels() {
+async fn the_key_of_a_frame_is_its_senders() {
     let site = Site::of(&[entry("a"), entry("b")]).await;
     let caller = Caller::new("a", &site);
     let line = caller.dial(&site).await.unwrap();
@@ -44,6 +46,28 @@ async fn the_key_of_a_frame_is_the_channels() {
     let bytes = frame::seal_for_channel(MockPeer::new("b").key().id(), envelope, &body);
     assert_eq!(line.send_bytes(bytes).await, Err(TransportError::Refused { status: 403 }));
     assert_eq!(site.refused_frames(Slug::IdentityMismatch), 1);
+}
+
+/// A node that rotates its key has connections of the old one for a while, and names the new one in its frames.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_that_proved_the_channel_must_be_good_whichever_the_frame_names() {
+    let next = NodeKey::from_seed(&[4; 32]);
+    let mut both = entry("a");
+    both.keys.push(KeyEntry { key: next.public().to_string(), ..both.keys[0].clone() });
+    both.keys[1].id = None;
+    let site = Site::of(&[both.clone()]).await;
+    let caller = Caller::new("a", &site);
+    let line = caller.dial(&site).await.unwrap();
+    let named_next = || {
+        let (envelope, body) = caller.hello(&line);
+        frame::seal_for_channel(next.id(), envelope, &body)
+    };
+    assert_eq!(line.send_bytes(named_next()).await, Ok(TAKEN));
+
+    both.keys[0].state = KeyState::Retired;
+    site.enrolled.replace(Directory::new(&[both]).unwrap());
+    assert_eq!(line.send_bytes(named_next()).await, Err(TransportError::Refused { status: 401 }));
+    assert_eq!(site.refused_frames(Slug::PeerRevoked), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

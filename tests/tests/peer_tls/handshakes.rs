@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use crate::site::{Caller, Given, NODE, PATIENCE, Site, TAKEN, entry, eventually, id, retired};
@@ -85,6 +86,26 @@ async fn the_dialling_side_closes_what_it_has_open_to_one_node() {
     assert_eq!(caller.transport.close(&id("a"), None), 0);
     assert_eq!(caller.transport.close(&id(NODE), Some(site.key.id())), 1);
     assert_eq!(caller.says_hello(&line).await, Err(TransportError::ConnectionLost));
+}
+
+/// One that asked just as the connection was closed waited for ever, once in some thousand times.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_on_a_connection_that_is_being_closed_is_told_so() {
+    let site = Site::of(&[entry("a")]).await;
+    let caller = Arc::new(Caller::new("a", &site));
+    for round in 0..100 {
+        let line = Arc::new(caller.dial(&site).await.unwrap());
+        let mut asking = JoinSet::new();
+        for _ in 0..6 {
+            let (caller, line) = (Arc::clone(&caller), Arc::clone(&line));
+            asking.spawn(async move { while caller.says_hello(&line).await == Ok(TAKEN) {} });
+        }
+        assert_eq!(caller.says_hello(&line).await, Ok(TAKEN));
+        // One of before may still be on its way out.
+        assert!(caller.transport.close(&id(NODE), None) >= 1);
+        let ended = tokio::time::timeout(PATIENCE, asking.join_all()).await;
+        assert!(ended.is_ok(), "round {round}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

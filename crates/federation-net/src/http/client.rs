@@ -116,7 +116,13 @@ impl HttpTransport {
                 _ = connection => {}
             }
         });
-        Ok(Arc::new(HttpConnection { sender, base, channel, _stop_on_drop: stop.drop_guard() }))
+        Ok(Arc::new(HttpConnection {
+            sender,
+            base,
+            channel,
+            stop: stop.clone(),
+            _stop_on_drop: stop.drop_guard(),
+        }))
     }
 }
 
@@ -156,6 +162,9 @@ struct HttpConnection {
     sender: SendRequest<Full<Bytes>>,
     base: String,
     channel: ChannelIdentity,
+    /// Cancelled when the connection is closed from this side. hyper's tasks end with it wherever they are, and not each
+    /// call that is under way hears of that from them.
+    stop: CancellationToken,
     _stop_on_drop: DropGuard,
 }
 
@@ -165,30 +174,37 @@ impl Connection for HttpConnection {
     }
 
     fn call(&self, route: Route, frame: Bytes) -> BoxFuture<'static, Result<Frames, TransportError>> {
-        let mut sender = self.sender.clone();
-        let proof = self.channel.sender_proof();
+        let (sender, stop, proof) = (self.sender.clone(), self.stop.clone(), self.channel.sender_proof());
         let request = Request::post(format!("{}{}", self.base, route.path()))
             .header(header::CONTENT_TYPE, FRAME_MEDIA_TYPE)
             .body(Full::new(frame));
         Box::pin(async move {
             let request = request.map_err(|_| TransportError::Malformed)?;
-            sender.ready().await.map_err(|_| TransportError::ConnectionLost)?;
-            let response = sender.send_request(request).await.map_err(|_| TransportError::ConnectionLost)?;
-            let is_frame = response
-                .headers()
-                .get(header::CONTENT_TYPE)
-                .is_some_and(|kind| kind.as_bytes() == FRAME_MEDIA_TYPE.as_bytes());
-            if !is_frame {
-                let status = response.status();
-                return Err(if status == StatusCode::OK {
-                    TransportError::Malformed
-                } else {
-                    TransportError::Refused { status: status.as_u16() }
-                });
-            }
-            Ok(Frames::new(BodyFrames { body: response.into_body(), buffer: BytesMut::new(), proof }))
+            let body = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(TransportError::ConnectionLost),
+                body = exchange(sender, request) => body?,
+            };
+            Ok(Frames::new(BodyFrames { body, buffer: BytesMut::new(), proof, stop }))
         })
     }
+}
+
+/// Sends a request and gives the body of its answer, which is frames.
+async fn exchange(
+    mut sender: SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+) -> Result<Incoming, TransportError> {
+    sender.ready().await.map_err(|_| TransportError::ConnectionLost)?;
+    let response = sender.send_request(request).await.map_err(|_| TransportError::ConnectionLost)?;
+    let media_type = response.headers().get(header::CONTENT_TYPE);
+    if media_type.is_some_and(|kind| kind.as_bytes() == FRAME_MEDIA_TYPE.as_bytes()) {
+        return Ok(response.into_body());
+    }
+    Err(match response.status() {
+        StatusCode::OK => TransportError::Malformed,
+        status => TransportError::Refused { status: status.as_u16() },
+    })
 }
 
 /// Cuts an answer's body into frames.
@@ -196,6 +212,7 @@ struct BodyFrames {
     body: Incoming,
     buffer: BytesMut,
     proof: SenderProof,
+    stop: CancellationToken,
 }
 
 impl BodyFrames {
@@ -208,7 +225,12 @@ impl BodyFrames {
                 }
                 Ok(_) => {}
             }
-            match self.body.frame().await {
+            let chunk = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Some(Err(TransportError::ConnectionLost)),
+                chunk = self.body.frame() => chunk,
+            };
+            match chunk {
                 Some(Ok(chunk)) => {
                     if let Ok(data) = chunk.into_data() {
                         self.buffer.extend_from_slice(data.chunk());
