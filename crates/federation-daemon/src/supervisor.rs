@@ -15,6 +15,6 @@ pub mod process;
 pub use client::{Answer, Client};
 pub use error::SupervisorError;
 pub use log::LogSink;
-pub use mesh::{Mesh, MeshLogs, MeshNode, MeshSpec};
+pub use mesh::{Mesh, MeshLinks, MeshLogs, MeshNode, MeshSpec};
 
 pub use process::{Process, ProcessSpec};

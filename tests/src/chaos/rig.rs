@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use federation_daemon::supervisor::{Mesh, MeshLogs, MeshNode, MeshSpec, SupervisorError};
+use federation_daemon::supervisor::{Mesh, MeshLinks, MeshLogs, MeshNode, MeshSpec, SupervisorError};
 
 use crate::chaos::proxy::{LinkCounts, LinkMode, Proxy};
 use crate::chaos::schedule::{Cut, Schedule, links};
@@ -35,7 +35,7 @@ impl Rig {
     pub async fn start(program: &Path, dir: PathBuf, schedule: &Schedule) -> Result<Self> {
         let args = vec!["--quorum-timeout-ms".into(), schedule.quorum_timeout_ms.to_string().into()];
         let (program, nodes, logs) = (program.to_owned(), schedule.nodes, MeshLogs::Files);
-        let mesh = Mesh::prepare(MeshSpec { program, dir, nodes, args, logs })?;
+        let mesh = Mesh::prepare(MeshSpec { program, dir, nodes, args, logs, links: MeshLinks::Tls })?;
         let mut rig = Self { mesh, links: Vec::new() };
         for (from, to) in links(nodes) {
             let target = rig.mesh.node(to)?.peer_address();

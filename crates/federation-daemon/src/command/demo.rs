@@ -7,7 +7,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::supervisor::mesh::MeshLogs;
-use crate::supervisor::{Mesh, MeshSpec, SupervisorError};
+use crate::supervisor::{Mesh, MeshLinks, MeshSpec, SupervisorError};
 
 /// How long the nodes may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(20);
@@ -58,6 +58,7 @@ pub async fn run() -> Result<(), DemoError> {
         nodes: 3,
         args: Vec::new(),
         logs: MeshLogs::Files,
+        links: MeshLinks::Tls,
     })?;
     println!("Three nodes, one quorum: every write is on two of three disks before it is answered.\n");
     story::Story::new(mesh)?.play().await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::signal;
 use crate::supervisor::mesh::MeshLogs;
-use crate::supervisor::{Mesh, MeshSpec, SupervisorError};
+use crate::supervisor::{Mesh, MeshLinks, MeshSpec, SupervisorError};
 
 /// How long the nodes may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -71,6 +71,7 @@ pub async fn run(args: DevArgs) -> Result<(), DevError> {
         nodes: usize::from(args.nodes),
         args: vec!["--quorum-writes".into(), args.quorum_writes.into()],
         logs: MeshLogs::Prefixed,
+        links: MeshLinks::Tls,
     })?;
     let ended = tokio::select! {
         biased;

@@ -31,6 +31,27 @@ pub struct MeshSpec {
     pub args: Vec<OsString>,
     /// Where the nodes' logs go.
     pub logs: MeshLogs,
+    /// What the nodes speak to each other.
+    pub links: MeshLinks,
+}
+
+/// What the nodes of a mesh speak to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MeshLinks {
+    /// Mutual TLS.
+    #[default]
+    Tls,
+    /// Plain HTTP, for who must see what goes over them.
+    Plain,
+}
+
+impl MeshLinks {
+    fn scheme(self) -> &'static str {
+        match self {
+            Self::Tls => "https",
+            Self::Plain => "http",
+        }
+    }
 }
 
 /// Where the nodes' logs go.
@@ -121,7 +142,7 @@ impl Mesh {
         let (from, to) = (self.node(from)?, self.node(to)?);
         let path = from.dir.join(PEERS_FILE);
         let mut peers = peers_file::load(&path)?;
-        peers_file::replace(&mut peers, to.enrolment(through)?);
+        peers_file::replace(&mut peers, to.enrolment(self.spec.links, through)?);
         Ok(peers_file::save(&path, &peers)?)
     }
 
@@ -135,7 +156,7 @@ impl Mesh {
         let process = Process::start(ProcessSpec {
             name: node.id.to_string(),
             program: self.spec.program.clone(),
-            args: node.serve_args(&self.spec.args),
+            args: node.serve_args(&self.spec),
             env: Vec::new(),
             sink,
         })?;
@@ -214,7 +235,7 @@ impl Mesh {
             let path = node.dir.join(PEERS_FILE);
             let mut peers = PeersFile::default();
             for other in self.nodes.iter().filter(|other| other.id != node.id) {
-                peers_file::replace(&mut peers, other.enrolment(other.peer_listen)?);
+                peers_file::replace(&mut peers, other.enrolment(self.spec.links, other.peer_listen)?);
             }
             peers_file::save(&path, &peers)?;
         }
@@ -265,9 +286,13 @@ impl MeshNode {
     }
 
     /// Its entry at another node that dials it at `address`.
-    fn enrolment(&self, address: SocketAddr) -> Result<Enrolment, SupervisorError> {
+    fn enrolment(&self, links: MeshLinks, address: SocketAddr) -> Result<Enrolment, SupervisorError> {
         let keys = key_file::read(&self.dir.join(KEY_FILE))?;
-        Ok(Enrolment::full(self.id.as_str(), &format!("https://{address}"), keys.active().public()))
+        Ok(Enrolment::full(
+            self.id.as_str(),
+            &format!("{}://{address}", links.scheme()),
+            keys.active().public(),
+        ))
     }
 
     fn process_mut(&mut self) -> Result<&mut Process, SupervisorError> {
@@ -275,7 +300,7 @@ impl MeshNode {
         self.process.as_mut().ok_or(SupervisorError::NotRunning { name })
     }
 
-    fn serve_args(&self, more: &[OsString]) -> Vec<OsString> {
+    fn serve_args(&self, spec: &MeshSpec) -> Vec<OsString> {
         let mut args: Vec<OsString> = vec!["serve".into()];
         let mut flag = |name: &str, value: OsString| args.extend([OsString::from(name), value]);
         flag("--node-id", self.id.as_str().into());
@@ -284,10 +309,13 @@ impl MeshNode {
         flag("--data-dir", self.data_dir().into());
         flag("--listen", self.listen.to_string().into());
         flag("--peer-listen", self.peer_listen.to_string().into());
+        if spec.links == MeshLinks::Plain {
+            flag("--peer-tls", "off".into());
+        }
         if !self.dir.join(STARTED_FILE).exists() && is_empty(&self.data_dir()) {
             args.push("--new-mesh".into());
         }
-        args.extend(more.iter().cloned());
+        args.extend(spec.args.iter().cloned());
         args
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use federation_daemon::supervisor::{Answer, Client, Mesh, MeshLogs, MeshSpec};
+use federation_daemon::supervisor::{Answer, Client, Mesh, MeshLinks, MeshLogs, MeshSpec};
 use serde_json::Value;
 
 /// How long anything that must happen may take on a busy machine.
@@ -47,6 +47,7 @@ pub(crate) async fn mesh(dir: &Path, nodes: usize, args: &[&str]) -> Mesh {
         nodes,
         args: args.iter().map(OsString::from).collect(),
         logs: MeshLogs::Files,
+        links: MeshLinks::Tls,
     })
     .expect("a mesh is prepared");
     mesh.start_all(WITHIN).await.expect("all nodes are ready");

@@ -6,11 +6,11 @@ use std::process::Command;
 
 use federation_core::dot::Dot;
 use federation_core::id::OpHash;
-use federation_daemon::supervisor::Mesh;
+use federation_daemon::supervisor::{Mesh, MeshLinks};
 use serde_json::{Value, json};
 
 use crate::support::{
-    WITHIN, alone, dot_of, equal_within, expect, field, prepared, program_behind, skipped, stores, until,
+    WITHIN, alone, dot_of, equal_within, expect, field, linked_by, program_behind, skipped, stores, until,
     urls,
 };
 use crate::trace::{Moment, Trace, contains};
@@ -60,7 +60,8 @@ async fn the_check_of_the_order_goes_red_without_the_sync() {
 async fn traced(run: &str) -> (Vec<String>, usize) {
     let dir = tempfile::tempdir().unwrap();
     let program = program_behind(dir.path(), &format!("{run} {}", strace(dir.path())));
-    let mut mesh = prepared(dir.path(), program, &[]);
+    // Within TLS nobody could tell which op a message carries.
+    let mut mesh = linked_by(MeshLinks::Plain, dir.path(), program, &[]);
     mesh.start_all(WITHIN).await.unwrap();
     let client = mesh.client().clone();
     let urls = urls(&mesh);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use federation_core::dot::Dot;
 use federation_daemon::random::system_rng;
-use federation_daemon::supervisor::{Answer, Client, Mesh, MeshLogs, MeshNode, MeshSpec};
+use federation_daemon::supervisor::{Answer, Client, Mesh, MeshLinks, MeshLogs, MeshNode, MeshSpec};
 use federation_store::{ProofVerdict, VerifyReport, verify_offline};
 use federation_wire::api::DotText;
 use rand::Rng as _;
@@ -47,9 +47,14 @@ pub(crate) async fn alone() -> MutexGuard<'static, ()> {
 
 /// Three nodes in `dir`, not started.
 pub(crate) fn prepared(dir: &Path, program: PathBuf, args: &[&str]) -> Mesh {
+    linked_by(MeshLinks::Tls, dir, program, args)
+}
+
+/// The same, by such links.
+pub(crate) fn linked_by(links: MeshLinks, dir: &Path, program: PathBuf, args: &[&str]) -> Mesh {
     let args = args.iter().map(OsString::from).collect();
-    let spec = MeshSpec { program, dir: dir.to_owned(), nodes: 3, args, logs: MeshLogs::Files };
-    Mesh::prepare(spec).unwrap()
+    Mesh::prepare(MeshSpec { program, dir: dir.to_owned(), nodes: 3, args, logs: MeshLogs::Files, links })
+        .unwrap()
 }
 
 /// Three nodes in `dir`, all ready.
