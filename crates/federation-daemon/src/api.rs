@@ -51,6 +51,7 @@ fn handler(endpoint: Endpoint) -> MethodRouter<ApiState> {
         Endpoint::Delete => on(filter, memories::delete),
         Endpoint::Op => on(filter, admin::op),
         Endpoint::Peers => on(filter, admin::peers),
+        Endpoint::Origins => on(filter, admin::origins),
         Endpoint::Status => on(filter, admin::status),
         Endpoint::Reload => on(filter, admin::reload),
         Endpoint::Healthz => on(filter, admin::healthz),

@@ -14,7 +14,8 @@ use federation_wire::api::DotText;
 use federation_wire::api::memory::rfc3339;
 use federation_wire::api::reload::ReloadReport;
 use federation_wire::api::status::{
-    AlarmView, EquivocationView, NodeStatus, OpStatus, PeerList, PeerStatus, StateHashView,
+    AlarmView, EquivocationView, NodeStatus, OpStatus, OriginList, OriginSeries, PeerList, PeerStatus,
+    StateHashView,
 };
 use federation_wire::hex;
 use serde_json::json;
@@ -98,6 +99,22 @@ pub(super) async fn status(
         equivocations,
         state_hash,
     }))
+}
+
+/// `GET /api/v1/origins/{node}`
+pub(super) async fn origins(
+    State(state): State<ApiState>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<OriginList>, ApiError> {
+    let node = params::path(path)?;
+    let clock = &state.store.snapshot().clock;
+    let of_node = clock.iter().filter(|(origin, _)| origin.node.as_str() == node);
+    let series = of_node.map(|(origin, seqs)| OriginSeries {
+        epoch: origin.epoch.to_string(),
+        last_seq: seqs.max().unwrap_or(0),
+        dots: seqs.count(),
+    });
+    Ok(Json(OriginList { series: series.collect(), node }))
 }
 
 /// `POST /api/v1/admin/reload`: takes in changed settings, all or none, and tells what has changed.

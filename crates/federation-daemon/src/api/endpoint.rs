@@ -73,6 +73,8 @@ endpoints! {
     Op = GET "/api/v1/ops/{node}/{epoch}/{seq}", Rule::Any(&[Right::Write, Right::Admin]);
     /// Shows the links to the peers.
     Peers = GET "/api/v1/peers", Rule::All(&[Right::Admin]);
+    /// Shows what the node has of another's making.
+    Origins = GET "/api/v1/origins/{node}", Rule::All(&[Right::Admin]);
     /// Shows the node.
     Status = GET "/api/v1/status", Rule::All(&[Right::Admin]);
     /// Takes in changed settings.

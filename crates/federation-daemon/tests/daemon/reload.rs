@@ -190,7 +190,9 @@ async fn a_revoked_node_is_cut_off_within_a_second_of_the_signal_and_the_others_
     let by_three = expect(&post(2, "by-three").await, 201);
     equal_within(&client, &urls, WITHIN).await;
     let dot = field(&by_three, "/dot").as_str().unwrap().to_owned();
-    let [_, epoch, seq] = dot.split('/').collect::<Vec<_>>()[..] else { panic!("{dot}") };
+    let has = expect(&client.get(&format!("{}/api/v1/origins/node-3", urls[0])).await.unwrap(), 200);
+    let (epoch, seq) = (field(&has, "/series/0/epoch").as_str().unwrap(), field(&has, "/series/0/last_seq"));
+    assert_eq!(dot, format!("node-3/{epoch}/{seq}"));
 
     let connections = |mesh: &Mesh| established(mesh, 0, 2) + established(mesh, 2, 0);
     assert!(connections(&mesh) >= 2, "one each way");

@@ -136,6 +136,26 @@ pub struct EquivocationView {
     pub at: String,
 }
 
+/// `GET /api/v1/origins/{node}`: what this node has of another's making.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginList {
+    /// The node.
+    pub node: String,
+    /// Its series, in order of their epochs.
+    pub series: Vec<OriginSeries>,
+}
+
+/// One series of ops.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginSeries {
+    /// Its epoch, 16 hexadecimal digits.
+    pub epoch: String,
+    /// The last number that this node has of it: what `peer revoke --accept <epoch>:<last_seq>` asks for.
+    pub last_seq: u64,
+    /// How many it has.
+    pub dots: u64,
+}
+
 /// `GET /api/v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeStatus {

@@ -93,6 +93,7 @@ fn each_right_opens_its_routes_and_no_other() {
             Right::Admin => &[
                 "GET /api/v1/ops/{node}/{epoch}/{seq}",
                 "GET /api/v1/peers",
+                "GET /api/v1/origins/{node}",
                 "GET /api/v1/status",
                 "POST /api/v1/admin/reload",
                 "GET /metrics",
