@@ -52,6 +52,15 @@ struct Dto {
     completion: Option<Completion>,
 }
 
+#[derive(Deserialize)]
+struct AckDto {
+    dot: Wire<Option<Dot>>,
+    hash: Wire<OpHash>,
+    outcome: AckOutcome,
+    note: Option<AckNote>,
+    signature: Wire<Option<AckSignature>>,
+}
+
 /// Bytes of the largest answer: an ack takes less than 256.
 const ANSWER_BYTES_MAX: usize = 64 + GROUP_OPS_MAX * 256;
 
@@ -84,13 +93,8 @@ impl super::types::ToWire for OpAck {
 
 impl super::types::FromWire for OpAck {
     fn from_wire<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (Wire(dot), Wire(hash), outcome, note, Wire(signature)): (
-            Wire<Option<Dot>>,
-            Wire<OpHash>,
-            AckOutcome,
-            Option<AckNote>,
-            Wire<Option<AckSignature>>,
-        ) = Deserialize::deserialize(deserializer)?;
+        let AckDto { dot: Wire(dot), hash: Wire(hash), outcome, note, signature: Wire(signature) } =
+            Deserialize::deserialize(deserializer)?;
         Ok(Self { dot, hash, outcome, note, signature })
     }
 }

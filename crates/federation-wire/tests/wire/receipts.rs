@@ -101,6 +101,16 @@ fn each_changed_field_of_the_whole_takes_every_ack_from_it() {
 }
 
 #[test]
+fn what_a_revoked_key_signed_proves_nothing() {
+    let entries = [enrolled("a", KeyState::Active), enrolled("b", KeyState::Revoked)];
+    let directory = Directory::new(&entries).unwrap();
+    let report = receipt().check(|node: &NodeId, key: KeyId| directory.key(node, key).cloned()).unwrap();
+    let verdict = report.acks[1].verdict.clone();
+    assert_eq!(verdict, Err(AckFault::RevokedKey { key_id: key_of("b").id() }));
+    assert!(!report.holds());
+}
+
+#[test]
 fn a_node_counts_once_whatever_it_signs() {
     let twice = QuorumReceipt::of(&[ack("a", AckStatus::Applied), ack("a", AckStatus::Duplicate)]).unwrap();
     assert_eq!(check(&twice), Ok((1, vec![AckFault::DoubledSigner])));
