@@ -65,6 +65,8 @@ pub enum Manner {
     Refusing(OpRefusal),
     /// Refuses the request as a whole.
     Rejecting(Slug),
+    /// Refuses one request as a whole, and takes what comes after it.
+    RejectingOnce(Slug),
 }
 
 /// A scripted peer.
@@ -99,6 +101,7 @@ struct State {
     caller: Option<(NodeId, PublicKey)>,
     clock: NodeClock,
     pushes_received: u64,
+    hellos_received: u64,
     acks_signed: u64,
 }
 
@@ -122,6 +125,7 @@ impl MockPeer {
                     caller: None,
                     clock: NodeClock::new(),
                     pushes_received: 0,
+                    hellos_received: 0,
                     acks_signed: 0,
                 }),
             }),
@@ -186,6 +190,11 @@ impl MockPeer {
         self.script.state().pushes_received
     }
 
+    /// Hellos that came, whatever became of them.
+    pub fn hellos_received(&self) -> u64 {
+        self.script.state().hellos_received
+    }
+
     /// Begins to listen at its address.
     pub fn arrive(&mut self) {
         self.presence = match std::mem::replace(&mut self.presence, Presence::Changing) {
@@ -242,6 +251,15 @@ impl WallClock for MachineClock {
     }
 }
 
+impl State {
+    fn oblige(&mut self, route: Route) {
+        match route {
+            Route::Hello => self.hellos = Manner::Obliging,
+            _ => self.pushes = Manner::Obliging,
+        }
+    }
+}
+
 impl PeerService for Script {
     fn call(&self, _: &ChannelIdentity, route: Route, frame: Bytes) -> BoxFuture<'static, Answer> {
         let reply = self.reply(route, &frame);
@@ -274,8 +292,10 @@ impl Script {
             Route::Hello => self.state().hellos,
             _ => self.state().pushes,
         };
-        if route == Route::Push {
-            self.state().pushes_received += 1;
+        match route {
+            Route::Push => self.state().pushes_received += 1,
+            Route::Hello => self.state().hellos_received += 1,
+            _ => {}
         }
         if manner == Manner::Hanging {
             return Reply::Never;
@@ -284,7 +304,10 @@ impl Script {
             Ok(opened) => opened,
             Err(answer) => return Reply::Now(answer),
         };
-        if let Manner::Rejecting(slug) = manner {
+        if let Manner::RejectingOnce(_) = manner {
+            self.state().oblige(route);
+        }
+        if let Manner::Rejecting(slug) | Manner::RejectingOnce(slug) = manner {
             return Reply::Now(self.refuse(&request, Nack::of(slug)));
         }
         let answer = match route {

@@ -77,15 +77,14 @@ impl Members {
             if membership.directory.node(&node).is_none_or(EnrolledNode::is_retired) {
                 return Err(StartError::NotEnrolled { node });
             }
-            let peer = match before.and_then(|before| before.at(endpoint)) {
-                Some(peer) => Arc::clone(peer),
-                None => {
-                    let (sender, receiver) = mpsc::channel(LINK_MESSAGES_MAX);
-                    let dialled = Some((endpoint.clone(), sender));
-                    let peer = Arc::new(Peer::new(node.clone(), stop.child_token(), dialled));
-                    links.push((Arc::clone(&peer), receiver));
-                    peer
-                }
+            let peer = if let Some(peer) = before.and_then(|before| before.at(endpoint)) {
+                Arc::clone(peer)
+            } else {
+                let (sender, receiver) = mpsc::channel(LINK_MESSAGES_MAX);
+                let dialled = Some((endpoint.clone(), sender));
+                let peer = Arc::new(Peer::new(node.clone(), stop.child_token(), dialled));
+                links.push((Arc::clone(&peer), receiver));
+                peer
             };
             if peers.insert(node.clone(), peer).is_some() {
                 return Err(StartError::DuplicatePeer { node });

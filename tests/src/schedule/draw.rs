@@ -9,6 +9,7 @@ use rand::distr::uniform::{SampleRange, SampleUniform};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::scopes::one_of;
 use super::{Fault, FaultClass, NAMESPACES, Schedule, Scopes, Step, Wanted, Write};
 
 /// What a schedule is to be.
@@ -245,7 +246,7 @@ impl Hand {
 
     /// A node takes one namespace more, or one less.
     fn scope_change(&mut self, node: usize) {
-        let namespace = NAMESPACES[self.draw(0..NAMESPACES.len())].to_owned();
+        let namespace = one_of(&mut self.random);
         let Some(keeps) = self.scopes.as_mut().and_then(|scopes| scopes.keeps.get_mut(node)) else { return };
         if !keeps.remove(&namespace) {
             keeps.insert(namespace);
@@ -367,7 +368,8 @@ impl Hand {
             among = NAMESPACES.map(str::to_owned).to_vec();
         }
         let at = self.draw(0..among.len());
-        format!("{}.{name}", among[at])
+        let namespace = among.swap_remove(at);
+        format!("{namespace}.{name}")
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 use serde::{Deserialize, Serialize};
 
 /// The namespaces of a run with scopes. A record is in the one that its name begins with, as in `x.r1`.
@@ -36,6 +37,11 @@ pub struct Withheld {
     pub to: usize,
 }
 
+/// One of the namespaces.
+pub(super) fn one_of(random: &mut StdRng) -> String {
+    NAMESPACES.choose(random).copied().unwrap_or_default().to_owned()
+}
+
 impl Scopes {
     /// Scopes for so many nodes in which each namespace can still reach all who keep it.
     pub(super) fn draw(random: &mut StdRng, nodes: usize) -> Self {
@@ -48,13 +54,15 @@ impl Scopes {
             }
             let from = random.random_range(0..nodes);
             for more in 0..nodes {
-                if scopes.keepers(namespace).len() < 2 {
-                    scopes.keeps[(from + more) % nodes].insert(namespace.to_owned());
+                if scopes.keepers(namespace).len() < 2
+                    && let Some(keeps) = scopes.keeps.get_mut((from + more) % nodes)
+                {
+                    keeps.insert(namespace.to_owned());
                 }
             }
         }
         for keeps in scopes.keeps.iter_mut().filter(|keeps| keeps.is_empty()) {
-            keeps.insert(NAMESPACES[random.random_range(0..NAMESPACES.len())].to_owned());
+            keeps.insert(one_of(random));
         }
         for namespace in NAMESPACES {
             let from = random.random_range(0..nodes);

@@ -12,7 +12,7 @@ pub struct Coverage {
 }
 
 /// What a campaign that ran long enough must have reached, each at least once: else it has shown nothing of it.
-pub const TO_REACH: [&str; 27] = [
+pub const TO_REACH: [&str; 31] = [
     "writes acknowledged",
     "writes not promised",
     "writes refused",
@@ -40,6 +40,10 @@ pub const TO_REACH: [&str; 27] = [
     "completions withheld",
     "intrusions refused",
     "answers_forged",
+    "ops out of scope refused",
+    "completions limited by scope",
+    "writes with fewer replicas than nodes",
+    "writes out of scope refused",
 ];
 
 /// What the design wants reached and no feature exists for yet.

@@ -66,6 +66,16 @@ impl Bench {
     /// As [`Bench::with_peers_up`], with peers to which `prepare` is done before the node starts, which does not wait
     /// for them.
     pub(crate) async fn start(w: usize, names: &[&'static str], prepare: impl Fn(&mut MockPeer)) -> Self {
+        Self::trusting(w, names, prepare, |_| {}).await
+    }
+
+    /// As [`Bench::start`], with peers that are enrolled as `enrol` changes full trust.
+    pub(crate) async fn trusting(
+        w: usize,
+        names: &[&'static str],
+        prepare: impl Fn(&mut MockPeer),
+        enrol: impl Fn(&mut Enrolment),
+    ) -> Self {
         let (id, key) = (node_id("under-test"), Arc::new(NodeKey::from_seed(&[9; 32])));
         let mut peers = BTreeMap::new();
         for name in names {
@@ -97,7 +107,8 @@ impl Bench {
             hello_wait: Duration::ZERO,
             ..NodeConfig::new(id, peers.values().map(endpoint).collect())
         };
-        let enrolments: Vec<Enrolment> = peers.values().map(MockPeer::enrolment).collect();
+        let mut enrolments: Vec<Enrolment> = peers.values().map(MockPeer::enrolment).collect();
+        enrolments.iter_mut().for_each(enrol);
         let ports = Ports {
             store: Arc::clone(&store),
             keys: Arc::clone(&key).into(),

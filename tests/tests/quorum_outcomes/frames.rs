@@ -15,7 +15,8 @@ use federation_core::time::WallMs;
 use federation_core::vector_clock::VectorClock;
 use federation_net::http::FRAME_MEDIA_TYPE;
 use federation_tests::mock_peer::{MachineClock, MockPeer};
-use federation_wire::frame::{self, Envelope, FrameKind, ReceivedFrame, Route, check_answer};
+use federation_wire::frame::{self, Envelope, FrameKind, ReceivedFrame, Route, SenderProof, check_answer};
+use federation_wire::identity::Enrolment;
 use federation_wire::keys::NodeKey;
 use federation_wire::seal::GroupSealer;
 use federation_wire::slug::Slug;
@@ -31,15 +32,20 @@ use crate::bench::{Bench, node_id, record_key};
 const SIGNATURE_BYTES: usize = 64;
 
 /// A caller that the node knows, and what the node has after its hello.
-struct Caller {
-    bench: Bench,
+pub(crate) struct Caller {
+    pub(crate) bench: Bench,
     /// What the node had synced before anything bad came.
     position: LogPosition,
 }
 
 impl Caller {
     async fn after_hello() -> Self {
-        let bench = Bench::start(1, &["a"], |_| {}).await;
+        Self::trusted_with(|_| {}).await
+    }
+
+    /// One who is enrolled as `enrol` changes full trust.
+    pub(crate) async fn trusted_with(enrol: impl Fn(&mut Enrolment)) -> Self {
+        let bench = Bench::trusting(1, &["a"], |_| {}, enrol).await;
         let mut caller = Self { bench, position: LogPosition(0) };
         let envelope = caller.envelope(Route::Hello);
         let frame = frame::seal(caller.me().key(), envelope, &caller.me().hello().to_bytes());
@@ -49,12 +55,12 @@ impl Caller {
         caller
     }
 
-    fn me(&self) -> &MockPeer {
+    pub(crate) fn me(&self) -> &MockPeer {
         self.bench.peer("a")
     }
 
     /// The envelope of a request that is as it should be.
-    fn envelope(&self, route: Route) -> Envelope {
+    pub(crate) fn envelope(&self, route: Route) -> Envelope {
         let status = self.bench.node.status();
         self.me().envelope(route, &status.node, status.boot)
     }
@@ -64,7 +70,7 @@ impl Caller {
         (self.envelope(Route::Push), page(&self.op(1), self.me().key()))
     }
 
-    fn op(&self, seq: u64) -> Op {
+    pub(crate) fn op(&self, seq: u64) -> Op {
         let origin = Origin { node: self.me().id().clone(), epoch: self.me().boot() };
         Op {
             dot: Dot { origin, seq },
@@ -74,6 +80,21 @@ impl Caller {
             context: VectorClock::new(),
             body: Body::Put { payload: Arc::from(*b"text"), embedding: None, archived: false },
         }
+    }
+
+    /// What the node answers a request that is as it should be: the bodies of its frames.
+    pub(crate) async fn answered(&self, route: Route, body: &[u8]) -> Vec<Bytes> {
+        let frame = frame::seal(self.me().key(), self.envelope(route), body);
+        let Answer { status, is_frame, body: mut left } = self.send(route, &frame).await;
+        assert_eq!((status, is_frame), (200, true), "{left:?}");
+        let mut bodies = Vec::new();
+        while !left.is_empty() {
+            let length = frame::frame_len(&left, SenderProof::Signature).unwrap().unwrap();
+            let frame = left.split_to(length);
+            let opened = ReceivedFrame::parse(&frame).unwrap().verify(self.bench.key.public()).unwrap();
+            bodies.push(Bytes::copy_from_slice(opened.body().unwrap()));
+        }
+        bodies
     }
 
     async fn send(&self, route: Route, frame: &[u8]) -> Answer {

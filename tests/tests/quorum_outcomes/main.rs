@@ -15,4 +15,5 @@ mod frames;
 mod lies;
 mod outcomes;
 mod receipts;
+mod scopes;
 mod timing;

@@ -106,9 +106,9 @@ fn key(record: usize) -> RecordKey {
 }
 
 /// Some of the namespaces, by their bits.
-fn scope(names: u8) -> Scope {
-    let named = NAMESPACES.iter().enumerate().filter(|(i, _)| names >> i & 1 == 1);
-    Scope::parse(named.map(|(_, name)| *name)).unwrap()
+fn scope(bits: u8) -> Scope {
+    let chosen = NAMESPACES.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 1);
+    Scope::parse(chosen.map(|(_, name)| *name)).unwrap()
 }
 
 impl Run {

@@ -286,7 +286,8 @@ fn export_line(peer: &Enrolment) -> Option<String> {
         quoted
             .filter(|(name, _)| is_taken || **name != "accept")
             .map(|(name, glob)| format!(" --{name} '{}'", glob.replace('\'', r"'\''")))
-            .collect()
+            .collect::<Vec<_>>()
+            .concat()
     };
     Some(format!("federationd peer add{trust} --id {} --url {url} --key {}", peer.id, key.key))
 }

@@ -217,11 +217,11 @@ async fn a_revoked_node_is_cut_off_within_a_second_of_the_signal_and_the_others_
     let refused = expect(&post(2, "late").await, 503);
     assert_eq!(field(&refused, "/got"), &json!(1), "{refused}");
     expect(&post(0, "on").await, 201);
-    for index in 0..2 {
-        let memories = format!("{}/api/v1/memories", urls[index]);
+    for url in urls.iter().take(2) {
+        let memories = format!("{url}/api/v1/memories");
         expect(&client.get(&format!("{memories}/by-three")).await.unwrap(), 200);
         expect(&client.get(&format!("{memories}/late")).await.unwrap(), 404);
-        let status = expect(&client.get(&format!("{}/api/v1/status", urls[index])).await.unwrap(), 200);
+        let status = expect(&client.get(&format!("{url}/api/v1/status")).await.unwrap(), 200);
         assert_eq!(field(&status, "/n"), &json!(2));
     }
     mesh.stop_all(WITHIN).await.unwrap();

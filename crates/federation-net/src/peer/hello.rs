@@ -122,6 +122,7 @@ async fn converse(
     let mut own_after: Option<Dot> = None;
     let mut assembly = ClockAssembly::new();
     let mut theirs = None;
+    let mut was_overtaken = false;
     for _ in 0..HELLOS_MAX {
         let snapshot = inner.snapshot();
         // Remembered before asking: a position that an ack brings meanwhile is no sign of a rollback.
@@ -133,6 +134,13 @@ async fn converse(
         let answer = match exchange_on(inner, peer, connection, boot, Route::Hello, &body, patience).await {
             Err(ExchangeError::WrongBoot(current)) if current != boot => {
                 boot = current;
+                continue;
+            }
+            // A later position of this boot came to the peer first: what is said now is later still. Once: where clocks are
+            // off, which is the same slug, it is so again.
+            Err(ExchangeError::Nack(Slug::Stale)) if !was_overtaken => {
+                was_overtaken = true;
+                own_after = None;
                 continue;
             }
             other => other?,
