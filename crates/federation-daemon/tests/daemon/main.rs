@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod bulk;
+mod certificates;
 mod clients;
 mod cluster;
 mod commands;
