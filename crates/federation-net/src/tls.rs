@@ -125,6 +125,11 @@ impl PeerTls {
         Ok(Arc::new(config))
     }
 
+    /// Whom a caller that shows this chain would be taken for now, once it has shown to hold the key.
+    pub fn caller_by(&self, chain: &[CertificateDer<'_>]) -> Option<ChannelIdentity> {
+        self.identity(chain, KeyUsage::client_auth())
+    }
+
     /// Whom a finished handshake has proven, by what holds now: the caller on a listener.
     pub(crate) fn caller(&self, chain: Option<&[CertificateDer<'_>]>) -> Option<Proven> {
         self.proven(chain?, KeyUsage::client_auth())
