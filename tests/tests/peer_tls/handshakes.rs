@@ -9,6 +9,7 @@ use federation_net::transport::{ChannelIdentity, TransportError};
 use federation_tests::mock_peer::MockPeer;
 use federation_wire::identity::{Directory, Enrolment, KeyEntry, KeyState};
 use federation_wire::keys::NodeKey;
+use federation_wire::slug::Slug;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -61,6 +62,7 @@ async fn a_key_that_is_retired_gets_through_no_handshake_and_no_open_connection(
     site.enrolled.replace(Directory::new(&[retired(entry("a")), entry("b")]).unwrap());
     let refused = caller.says_hello(&line).await;
     assert_eq!(refused, Err(TransportError::Refused { status: 401 }), "also where it is connected");
+    assert_eq!(site.refused_frames(Slug::PeerRevoked), 1);
     let again = match caller.dial(&site).await {
         Ok(line) => caller.says_hello(&line).await.unwrap_err(),
         Err(error) => error,

@@ -92,6 +92,10 @@ impl Daemon {
     }
 
     pub(crate) fn start_with(&self, dir: &Path, peers: Vec<Enrolment>, more: &[&str]) -> Process {
+        Process::start(self.spec(dir, peers, more)).unwrap()
+    }
+
+    pub(crate) fn spec(&self, dir: &Path, peers: Vec<Enrolment>, more: &[&str]) -> ProcessSpec {
         let path = |suffix: &str| dir.join(format!("{}{suffix}", self.name)).to_string_lossy().into_owned();
         peers_file::save(Path::new(&path(".peers")), &PeersFile { peers }).unwrap();
         let (listen, peer_listen) = (self.listen.to_string(), self.peer_listen.to_string());
@@ -101,7 +105,7 @@ impl Daemon {
         let listens = ["--data-dir", &data, "--listen", &listen, "--peer-listen", &peer_listen];
         let args = args.iter().chain(&listens).chain(more).map(std::ffi::OsString::from).collect();
         let (name, sink) = (self.name.to_owned(), LogSink::File(dir.join(format!("{}.log", self.name))));
-        Process::start(ProcessSpec { name, program: program(), args, env: Vec::new(), sink }).unwrap()
+        ProcessSpec { name, program: program(), args, env: Vec::new(), sink }
     }
 }
 
