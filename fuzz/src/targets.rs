@@ -5,13 +5,14 @@
 
 use federation_core::id::RecordId;
 use federation_core::time::WallMs;
+use federation_daemon::config::RawConfig;
 use federation_wire::api::authorization::presented;
 use federation_wire::api::error::from_json;
 use federation_wire::api::token::{ClientSecret, Tokens, TokensFile};
-use federation_wire::api::{CreateMemory, DotText, QuorumReceipt};
+use federation_wire::api::{CreateMemory, CurrentMemory, DotText, MemoryWrite, QuorumReceipt, UpdateMemory};
 use federation_wire::embedding::sanitize_shipped_vector;
 use federation_wire::frame::{ReceivedFrame, SenderProof, frame_len};
-use federation_wire::identity::PeerUrl;
+use federation_wire::identity::{Directory, KeyState, PeerUrl, PeersFile};
 use federation_wire::keys::{NodeKey, OwnKeys, PublicKey};
 use federation_wire::memory::{check_fields, check_payload, parse_payload};
 use federation_wire::seal::Proof;
@@ -22,8 +23,10 @@ use federation_wire::v1::op::{encode_op, read_op};
 use federation_wire::v1::pull::PullRequest;
 use federation_wire::v1::push::PushAnswer;
 
-#[path = "targets/log.rs"]
-mod log;
+#[path = "targets/certificate.rs"]
+mod certificate;
+#[path = "targets/store.rs"]
+mod store;
 
 /// A target: its name, which is that of its corpus, and what it does.
 pub(crate) type Target = (&'static str, fn(&[u8]));
@@ -31,23 +34,28 @@ pub(crate) type Target = (&'static str, fn(&[u8]));
 /// Every target.
 pub(crate) const TARGETS: &[Target] = &[
     ("authorization", authorization),
+    ("certificate", certificate::certificate),
+    ("config", config),
     ("create_memory", create_memory),
     ("delivery", delivery),
     ("dot_text", dot_text),
     ("frame", frame),
     ("hello", hello),
     ("hello_answer", hello_answer),
+    ("index", store::index),
     ("key", key),
-    ("log", log::log),
+    ("log", store::log),
     ("memory", memory),
     ("nack", nack),
     ("op", op),
     ("peer_url", peer_url),
+    ("peers", peers),
     ("proof", proof),
     ("pull_request", pull_request),
     ("push_answer", push_answer),
     ("receipt", receipt),
     ("tokens", tokens),
+    ("update_memory", update_memory),
     ("vector", vector),
 ];
 
@@ -62,6 +70,14 @@ fn authorization(input: &[u8]) {
     assert!(input.windows(text.len()).any(|window| window == text.as_bytes()), "a secret has one text");
     let again = ClientSecret::parse(text.as_bytes()).map(|again| again.hash());
     assert_eq!(again, Ok(secret.hash()), "what was read reads as the same secret");
+}
+
+/// A config file.
+fn config(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let Ok(read) = toml::from_str::<RawConfig>(text) else { return };
+    let (read, again) = (format!("{read:?}"), format!("{:?}", read.clone().over(read)));
+    assert_eq!(read, again, "settings over themselves are themselves");
 }
 
 /// A client's new memory, from its JSON to what is written.
@@ -165,6 +181,28 @@ fn peer_url(input: &[u8]) {
     }
 }
 
+/// A peers file.
+fn peers(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let Ok(file) = toml::from_str::<PeersFile>(text) else { return };
+    match Directory::new(&file.peers) {
+        Ok(directory) => {
+            assert_eq!(directory.nodes().count(), file.peers.len(), "an entry is one node");
+            for node in directory.nodes() {
+                let url = node.url.as_ref();
+                assert!(url.is_none_or(|url| directory.at(url).is_some_and(|at| at.id == node.id)));
+                for (id, key) in &node.keys {
+                    let calls = directory.calling_key(&node.id, *id).is_some();
+                    assert_eq!(calls, key.state == KeyState::Active, "active keys call and no others");
+                }
+            }
+            let written = toml::to_string(&file).map(|text| toml::from_str::<PeersFile>(&text));
+            assert!(matches!(written, Ok(Ok(again)) if again == file), "a file reads as it was written");
+        }
+        Err(faults) => assert!(!faults.is_empty()),
+    }
+}
+
 /// The proof of an op.
 fn proof(input: &[u8]) {
     if let Ok(proof) = Proof::from_bytes(input) {
@@ -211,6 +249,20 @@ fn receipt(input: &[u8]) {
     if let Ok(report) = receipt.check(|_, _| None) {
         assert!(report.proven() == 0 && !report.holds(), "a receipt holds without a key");
     }
+}
+
+/// A client's change of a memory.
+fn update_memory(input: &[u8]) {
+    let Ok(body) = from_json::<UpdateMemory>(input) else { return };
+    let (Ok(fresh), now) = (RecordId::new("fresh"), WallMs(1_700_000_000_000)) else { return };
+    let before = from_json::<CreateMemory>(br#"{"namespace":"n","title":"t","content":"c"}"#);
+    let Ok(before) = before.map(|body| body.into_write(fresh, now)) else { return };
+    let Ok(MemoryWrite { key, payload, embedding }) = before else { return };
+    let current = CurrentMemory { key: &key, payload: &payload, embedding: embedding.as_ref() };
+    let Ok(write) = body.into_write(current, now) else { return };
+    assert_eq!(write.key, key, "a memory does not move");
+    let faults = parse_payload(&write.payload).map(|fields| check_payload(&write.key, &fields).len());
+    assert!(matches!(faults, Ok(0)), "what a client may write, every node takes: {faults:?}");
 }
 
 /// A shipped vector.

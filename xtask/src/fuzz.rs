@@ -45,7 +45,18 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<()> {
         // The proxy of rustup, not the cargo that runs this: it alone knows `+nightly`.
         let mut cargo = Command::new("cargo");
         cargo.current_dir(repository.root());
-        cargo.args(["+nightly", "fuzz", "run", &target, &work, &format!("fuzz/corpus/{target}"), "--"]);
+        // Without the address sanitizer: no code of this workspace that a target reaches is unsafe, and it costs half the speed.
+        cargo.args([
+            "+nightly",
+            "fuzz",
+            "run",
+            "--sanitizer",
+            "none",
+            &target,
+            &work,
+            &format!("fuzz/corpus/{target}"),
+            "--",
+        ]);
         cargo.args([format!("-max_total_time={}", options.seconds), "-max_len=65536".to_owned()]);
         run_inherited(&mut cargo).with_context(|| format!("target {target}"))?;
     }

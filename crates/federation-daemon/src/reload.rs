@@ -1,5 +1,6 @@
 //! Settings that change while the node runs: peers, keys, scopes, quorum, tokens, certificates. All of them, or none.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use federation_core::id::NodeId;
@@ -111,21 +112,23 @@ impl Reloader {
     /// Every fault that it would find.
     pub fn preview(&self) -> Result<ReloadReport, Faults> {
         let in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
-        let Fresh { config, .. } = self.read()?;
-        let changes = self.node.preview(&membership(&config)).map_err(|fault| Faults(vec![fault.into()]))?;
-        Ok(self.report(&in_force, &config, &changes))
+        let fresh = self.read()?;
+        let changes =
+            self.node.preview(&membership(&fresh.config)).map_err(|fault| Faults(vec![fault.into()]))?;
+        Ok(self.report(&in_force, &fresh, &changes))
     }
 
     fn take_in(&self) -> Result<ReloadReport, Faults> {
         let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
-        let Fresh { config, credentials } = self.read()?;
+        let fresh = self.read()?;
         let one = |fault: Fault| Faults(vec![fault]);
-        let membership = membership(&config);
+        let membership = membership(&fresh.config);
         // All that may fail comes first.
-        self.node.preview(&membership).map_err(|fault| one(fault.into()))?;
+        let changes = self.node.preview(&membership).map_err(|fault| one(fault.into()))?;
+        let report = self.report(&in_force, &fresh, &changes);
+        let Fresh { config, credentials } = fresh;
         self.peer_tls.replace(credentials).map_err(|fault| one(fault.into()))?;
-        let changes = self.node.reload(membership).map_err(|fault| one(fault.into()))?;
-        let report = self.report(&in_force, &config, &changes);
+        self.node.reload(membership).map_err(|fault| one(fault.into()))?;
         self.keys.replace(config.keys.clone());
         if let (Some(running), Some(fresh)) = (&self.client_tls, &config.client_tls) {
             running.adopt(fresh);
@@ -133,9 +136,12 @@ impl Reloader {
         if let Some(tokens) = config.clients.tokens {
             self.access.replace_tokens(tokens);
         }
-        for (node, key) in &changes.cut {
-            let cut = self.transport.close(node, *key) + self.peers.close(node, *key);
-            warn!(%node, connections = cut, "a peer's connections are cut: it may not prove itself by what it did");
+        let mut cut: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for node in self.transport.close_unproven().into_iter().chain(self.peers.close_unproven()) {
+            *cut.entry(node).or_default() += 1;
+        }
+        for (node, connections) in cut {
+            warn!(%node, connections, "a peer's connections are cut: it may not prove itself by what it did");
         }
         in_force.keys = config.keys;
         Ok(report)
@@ -152,7 +158,8 @@ impl Reloader {
         Ok(Fresh { config, credentials })
     }
 
-    fn report(&self, in_force: &InForce, config: &Config, changes: &Changes) -> ReloadReport {
+    fn report(&self, in_force: &InForce, fresh: &Fresh, changes: &Changes) -> ReloadReport {
+        let Fresh { config, credentials } = fresh;
         let names = |nodes: &[NodeId]| nodes.iter().map(ToString::to_string).collect();
         let (n, w) = changes.quorum;
         let key = config.keys.active().id();
@@ -165,6 +172,12 @@ impl Reloader {
             n,
             w,
             quorum_changed: changes.quorum != changes.quorum_before,
+            peer_tls_changed: self.peer_tls.differs_from(credentials),
+            client_tls_changed: self
+                .client_tls
+                .as_ref()
+                .zip(config.client_tls.as_ref())
+                .is_some_and(|(running, fresh)| running.differs_from(fresh)),
             own_key: (key != in_force.keys.active().id()).then(|| key.to_string()),
             tokens_added,
             tokens_removed,

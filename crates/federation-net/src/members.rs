@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use federation_core::id::{KeyId, NodeId};
+use federation_core::id::NodeId;
 use federation_core::limits::LIVE_LANE_OPS_MAX;
 use federation_core::link::LinkEvent;
 use federation_core::quorum::policy::WriteLevel;
-use federation_wire::identity::{Directory, EnrolledNode, KeyState};
+use federation_wire::identity::{Directory, EnrolledNode};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -42,9 +42,6 @@ pub struct Changes {
     pub moved: Vec<NodeId>,
     /// Nodes whose keys, scopes or certificate have changed, or that are or are not enrolled any more.
     pub changed: Vec<NodeId>,
-    /// Who may not go on calling: the node, and the key it has proven itself by; none: whatever it has proven itself by.
-    /// The owner of listener and transport cuts these connections.
-    pub cut: Vec<(NodeId, Option<KeyId>)>,
     /// Nodes that count and nodes that must hold a write, before.
     pub quorum_before: (usize, usize),
     /// Nodes that count and nodes that must hold a write, from here on.
@@ -196,27 +193,15 @@ fn changes(before: &Members, after: &Members, was: &Directory, is: &Directory) -
         left: ids(before, &|peer| !dialled(after, &peer.id)),
         moved: ids(after, &moved),
         changed: known.into_iter().filter(|id| was.node(id) != is.node(id)).cloned().collect(),
-        cut: was.nodes().flat_map(|node| ended(node, is.node(&node.id))).collect(),
         quorum_before: (before.n(), before.w()),
         quorum: (after.n(), after.w()),
     }
 }
 
-/// What a node may not prove itself by any more.
-fn ended(was: &EnrolledNode, is: Option<&EnrolledNode>) -> Vec<(NodeId, Option<KeyId>)> {
-    let Some(is) = is.filter(|is| !is.is_retired() && is.tls_fingerprint == was.tls_fingerprint) else {
-        return if was.is_retired() { Vec::new() } else { vec![(was.id.clone(), None)] };
-    };
-    let is_active =
-        |node: &EnrolledNode, id: &KeyId| node.keys.get(id).is_some_and(|key| key.state == KeyState::Active);
-    let ended = was.keys.keys().filter(|id| is_active(was, id) && !is_active(is, id));
-    ended.map(|id| (was.id.clone(), Some(*id))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use federation_core::quorum::policy::WriteLevel;
-    use federation_wire::identity::{Enrolment, KeyEntry};
+    use federation_wire::identity::{Enrolment, KeyEntry, KeyState};
     use federation_wire::keys::NodeKey;
 
     use super::*;
@@ -266,47 +251,13 @@ mod tests {
             left: vec![id("c")],
             moved: vec![id("b")],
             changed: vec![id("b"), id("c"), id("d")],
-            cut: vec![(id("c"), None)],
             quorum_before: (4, 2),
             quorum: (4, 3),
         };
         assert_eq!(found, expect);
         assert!(!found.is_empty());
         let none = changes(&new, &new, &after.directory, &after.directory);
-        assert!(none.is_empty() && none.cut.is_empty());
-    }
-
-    #[test]
-    fn what_a_node_may_not_prove_itself_by_any_more_is_cut() {
-        let check = |was: &Enrolment, is: Option<&Enrolment>, expect: &[Option<KeyId>]| {
-            let directory = |entries: &[Enrolment]| Directory::new(entries).unwrap();
-            let (was, is) =
-                (directory(std::slice::from_ref(was)), is.map(|is| directory(std::slice::from_ref(is))));
-            let is = is.as_ref().and_then(|is| is.node(&id("a")));
-            let cut: Vec<_> =
-                ended(was.node(&id("a")).unwrap(), is).into_iter().map(|(_, key)| key).collect();
-            assert_eq!(cut, expect);
-        };
-        let with = |states: &[(u8, KeyState)]| {
-            let mut entry = entry("a", 1, 1);
-            entry.keys = states
-                .iter()
-                .map(|(seed, state)| KeyEntry { state: *state, ..KeyEntry::active(key(*seed).public()) })
-                .collect();
-            entry
-        };
-        let both = with(&[(1, KeyState::Active), (2, KeyState::Active)]);
-        check(&both, Some(&both), &[]);
-        check(&both, None, &[None]);
-        check(&both, Some(&with(&[(1, KeyState::Retired), (2, KeyState::Active)])), &[Some(key(1).id())]);
-        check(&both, Some(&with(&[(1, KeyState::Revoked), (2, KeyState::Active)])), &[Some(key(1).id())]);
-        check(&both, Some(&with(&[(2, KeyState::Active)])), &[Some(key(1).id())]);
-        check(&both, Some(&with(&[(1, KeyState::Revoked), (2, KeyState::Revoked)])), &[None]);
-        let gone = with(&[(1, KeyState::Retired)]);
-        check(&gone, None, &[]);
-        let mut pinned = both.clone();
-        pinned.tls_fingerprint = Some("ab".repeat(32));
-        check(&both, Some(&pinned), &[None]);
+        assert!(none.is_empty());
     }
 
     #[test]

@@ -23,7 +23,8 @@ use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ConfigBuilder, ConfigSide, ServerConfig, WantsVerifier, WantsVersions};
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use webpki::KeyUsage;
 
 pub use certificate::{Credentials, PkiFault, PkiFile, PkiMaterial};
 pub use listener::{ListenerTls, ListenerTlsError};
@@ -62,6 +63,15 @@ pub struct PeerTls {
     prepared: Arc<ArcSwap<Prepared>>,
 }
 
+/// Who is at the other end of a connection, and by what they have proven it.
+#[derive(Clone, Debug)]
+pub(crate) struct Proven {
+    pub(crate) channel: ChannelIdentity,
+    /// The certificate that was shown, and those between it and the CA.
+    chain: Vec<CertificateDer<'static>>,
+    usage: KeyUsage,
+}
+
 /// What is made of credentials once, for all connections.
 struct Prepared {
     certified: Arc<CertifiedKey>,
@@ -79,13 +89,20 @@ impl PeerTls {
         Ok(Self { enrolled, prepared: Arc::new(ArcSwap::from_pointee(prepared)) })
     }
 
-    /// Shows these credentials from the next handshake on. Open connections stay as they are.
+    /// Shows these credentials, and takes what leads to their CA, from the next handshake on. Open connections stay until
+    /// their owner looks at them again ([`crate::http::server::PeerServer::close_unproven`] and its like).
     ///
     /// # Errors
     /// [`TlsError`]; nothing is changed then.
     pub fn replace(&self, credentials: Credentials) -> Result<(), TlsError> {
         self.prepared.store(Arc::new(Prepared::new(&self.enrolled, credentials)?));
         Ok(())
+    }
+
+    /// Whether these credentials show or take other certificates than those in use.
+    pub fn differs_from(&self, credentials: &Credentials) -> bool {
+        let prepared = self.prepared.load();
+        prepared.certified.cert != credentials.certified.cert || *prepared.trust != credentials.trust
     }
 
     pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
@@ -108,10 +125,37 @@ impl PeerTls {
         Ok(Arc::new(config))
     }
 
-    /// Whom the certificate of a finished handshake proves, by the enrolments as they are now.
-    pub(crate) fn identity(&self, certificates: Option<&[CertificateDer<'_>]>) -> Option<ChannelIdentity> {
-        let certificate = certificates?.first()?;
-        self.prepared.load().trust.identity(certificate, &self.enrolled.directory())
+    /// Whom a caller that shows this chain would be taken for now, once it has shown to hold the key.
+    pub fn caller_by(&self, chain: &[CertificateDer<'_>]) -> Option<ChannelIdentity> {
+        self.identity(chain, KeyUsage::client_auth())
+    }
+
+    /// Whom a finished handshake has proven, by what holds now: the caller on a listener.
+    pub(crate) fn caller(&self, chain: Option<&[CertificateDer<'_>]>) -> Option<Proven> {
+        self.proven(chain?, KeyUsage::client_auth())
+    }
+
+    /// As [`PeerTls::caller`], of whoever was dialled.
+    pub(crate) fn dialled(&self, chain: Option<&[CertificateDer<'_>]>) -> Option<Proven> {
+        self.proven(chain?, KeyUsage::server_auth())
+    }
+
+    /// Whether a handshake would prove the same now: by the enrolments, the CA and the dates as they are.
+    pub(crate) fn still_proves(&self, proven: &Proven) -> bool {
+        self.identity(&proven.chain, proven.usage).as_ref() == Some(&proven.channel)
+    }
+
+    fn proven(&self, chain: &[CertificateDer<'_>], usage: KeyUsage) -> Option<Proven> {
+        let channel = self.identity(chain, usage)?;
+        let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+        Some(Proven { channel, chain, usage })
+    }
+
+    fn identity(&self, chain: &[CertificateDer<'_>], usage: KeyUsage) -> Option<ChannelIdentity> {
+        let (certificate, intermediates) = chain.split_first()?;
+        let trust = &self.prepared.load().trust;
+        trust.verify_chain(certificate, intermediates, UnixTime::now(), usage).ok()?;
+        trust.identity(certificate, &self.enrolled.directory())
     }
 }
 

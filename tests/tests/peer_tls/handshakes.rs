@@ -7,8 +7,9 @@ use federation_net::http::ListenerLimits;
 use federation_net::tls::Credentials;
 use federation_net::transport::{ChannelIdentity, TransportError};
 use federation_tests::mock_peer::MockPeer;
-use federation_wire::identity::{Directory, Enrolment};
+use federation_wire::identity::{Directory, Enrolment, KeyEntry, KeyState};
 use federation_wire::keys::NodeKey;
+use federation_wire::slug::Slug;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -61,6 +62,7 @@ async fn a_key_that_is_retired_gets_through_no_handshake_and_no_open_connection(
     site.enrolled.replace(Directory::new(&[retired(entry("a")), entry("b")]).unwrap());
     let refused = caller.says_hello(&line).await;
     assert_eq!(refused, Err(TransportError::Refused { status: 401 }), "also where it is connected");
+    assert_eq!(site.refused_frames(Slug::PeerRevoked), 1);
     let again = match caller.dial(&site).await {
         Ok(line) => caller.says_hello(&line).await.unwrap_err(),
         Err(error) => error,
@@ -68,9 +70,7 @@ async fn a_key_that_is_retired_gets_through_no_handshake_and_no_open_connection(
     assert_eq!(again, TransportError::ConnectionLost);
     eventually("the handshake is counted", || site.refused_connections("handshake") == 1).await;
 
-    let key = caller.me.key().id();
-    assert_eq!(site.server.close(&id("a"), Some(site.key.id())), 0, "another key is not meant");
-    assert_eq!(site.server.close(&id("a"), Some(key)), 1);
+    assert_eq!(site.server.close_unproven(), [id("a")]);
     let begun = Instant::now();
     assert_eq!(caller.says_hello(&line).await, Err(TransportError::ConnectionLost));
     assert!(begun.elapsed() < Duration::from_secs(1));
@@ -78,13 +78,15 @@ async fn a_key_that_is_retired_gets_through_no_handshake_and_no_open_connection(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_dialling_side_closes_what_it_has_open_to_one_node() {
+async fn the_dialling_side_closes_what_it_has_open_to_a_node_that_is_revoked() {
     let site = Site::of(&[entry("a")]).await;
     let caller = Caller::new("a", &site);
     let line = caller.dial(&site).await.unwrap();
     assert_eq!(caller.says_hello(&line).await, Ok(TAKEN));
-    assert_eq!(caller.transport.close(&id("a"), None), 0);
-    assert_eq!(caller.transport.close(&id(NODE), Some(site.key.id())), 1);
+    assert_eq!(caller.transport.close_unproven(), []);
+    assert_eq!(caller.says_hello(&line).await, Ok(TAKEN));
+    caller.enrolled.replace(Directory::new(&[retired(site.enrolment())]).unwrap());
+    assert_eq!(caller.transport.close_unproven(), [id(NODE)]);
     assert_eq!(caller.says_hello(&line).await, Err(TransportError::ConnectionLost));
 }
 
@@ -194,6 +196,30 @@ async fn a_handshake_that_stalls_is_cut_and_holds_up_nobody() {
     }
     eventually("all are counted", || site.refused_connections("handshake") == 3).await;
     assert_eq!(caller.says_hello(&line).await, Ok(TAKEN));
+}
+
+/// Of a node with two keys, as during a rotation.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_by_a_key_that_is_retired_are_closed_and_those_by_another_key_of_the_node_stay() {
+    let (first, second) = (MockPeer::new("a"), MockPeer::new("b"));
+    let mut both = entry("a");
+    both.keys.push(KeyEntry::active(second.key().public()));
+    let site = Site::of(std::slice::from_ref(&both)).await;
+    let shows = |key| Credentials::of_node_key(first.id(), key).unwrap();
+    let old = Caller::showing("a", shows(first.key()), &[site.enrolment()]);
+    let new = Caller::showing("a", shows(second.key()), &[site.enrolment()]);
+    let (line, other) = (old.dial(&site).await.unwrap(), new.dial(&site).await.unwrap());
+    assert_eq!(old.says_hello(&line).await, Ok(TAKEN));
+
+    for state in [KeyState::Retired, KeyState::Revoked] {
+        both.keys[0].state = state;
+        site.enrolled.replace(Directory::new(std::slice::from_ref(&both)).unwrap());
+        let expect = if state == KeyState::Retired { vec![id("a")] } else { Vec::new() };
+        assert_eq!(site.server.close_unproven(), expect);
+        assert_eq!(old.says_hello(&line).await, Err(TransportError::ConnectionLost));
+    }
+    let refused = other.send_bytes(b"nonsense".to_vec()).await;
+    assert_eq!(refused, Err(TransportError::Refused { status: 400 }), "the other is open and answers");
 }
 
 /// The alert that a client gets which shows this certificate, or none.

@@ -1,11 +1,13 @@
 //! Who is let in, by a certificate of an operator's PKI.
 
+use std::time::{Duration, Instant};
+
 use federation_net::tls::pem::{CertificateDer, PrivateKeyDer};
 use federation_net::tls::{Credentials, PkiFault, PkiFile, PkiMaterial};
 use federation_net::transport::{ChannelIdentity, TransportError};
 use federation_tests::mock_peer::MockPeer;
 use federation_wire::frame;
-use federation_wire::identity::Enrolment;
+use federation_wire::identity::{Directory, Enrolment};
 use federation_wire::slug::Slug;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType, date_time_ymd};
 
@@ -46,14 +48,19 @@ impl Ca {
 
     /// What shows `issued`, and takes what leads to this authority.
     fn credentials(&self, issued: &Issued) -> Credentials {
-        let material = PkiMaterial {
-            chain: vec![issued.certificate.clone()],
-            key: PrivateKeyDer::try_from(issued.key.serialize_der()).unwrap(),
-            roots: vec![self.0.der().clone()],
-            spiffe_domain: Some(DOMAIN.to_owned()),
-        };
-        Credentials::of_pki(material).unwrap()
+        credentials(issued, &[self])
     }
+}
+
+/// What shows `issued`, and takes what leads to one of these authorities.
+fn credentials(issued: &Issued, authorities: &[&Ca]) -> Credentials {
+    let material = PkiMaterial {
+        chain: vec![issued.certificate.clone()],
+        key: PrivateKeyDer::try_from(issued.key.serialize_der()).unwrap(),
+        roots: authorities.iter().map(|ca| ca.0.der().clone()).collect(),
+        spiffe_domain: Some(DOMAIN.to_owned()),
+    };
+    Credentials::of_pki(material).unwrap()
 }
 
 /// A node with a certificate by SPIFFE name, and what its callers must know.
@@ -158,6 +165,47 @@ async fn the_dialling_side_asks_the_same_of_the_node() {
     // New credentials count from the next handshake on.
     site.tls.replace(foreign.credentials(&foreign.of_node(NODE))).unwrap();
     assert!(caller.dial(&site).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_by_an_authority_that_is_not_taken_any_more_are_closed_and_no_others() {
+    let (old, new) = (Ca::new(), Ca::new());
+    let site = site(&old, &[entry("a"), entry("b")]).await;
+    site.tls.replace(credentials(&old.of_node(NODE), &[&old, &new])).unwrap();
+    let caller = |name: &str, ca: &Ca| {
+        Caller::showing(name, credentials(&ca.of_node(name), &[&old, &new]), &[site.enrolment()])
+    };
+    let (stale, fresh) = (caller("a", &old), caller("b", &new));
+    let (line, other) = (stale.dial(&site).await.unwrap(), fresh.dial(&site).await.unwrap());
+    assert_eq!((stale.says_hello(&line).await, fresh.says_hello(&other).await), (Ok(TAKEN), Ok(TAKEN)));
+    assert_eq!(site.server.close_unproven(), [], "both authorities are taken");
+
+    site.tls.replace(credentials(&new.of_node(NODE), &[&new])).unwrap();
+    let begun = Instant::now();
+    assert_eq!(site.server.close_unproven(), [id("a")]);
+    assert_eq!(stale.says_hello(&line).await, Err(TransportError::ConnectionLost));
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert_eq!(fresh.says_hello(&other).await, Ok(TAKEN));
+
+    // The dialling side: the node had shown a certificate of the old authority.
+    assert_eq!(fresh.transport.close_unproven(), []);
+    fresh.tls.replace(credentials(&new.of_node("b"), &[&new])).unwrap();
+    assert_eq!(fresh.transport.close_unproven(), [id(NODE)]);
+    assert_eq!(fresh.says_hello(&other).await, Err(TransportError::ConnectionLost));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_by_another_certificate_than_the_one_enrolled_are_closed() {
+    let ca = Ca::new();
+    let (before, after) = (ca.issue(&[], 2200), ca.issue(&[], 2200));
+    let site = site(&ca, &[pinned("a", &before)]).await;
+    let caller = Caller::showing("a", ca.credentials(&before), &[site.enrolment()]);
+    let line = caller.dial(&site).await.unwrap();
+    assert_eq!(caller.says_hello(&line).await, Ok(TAKEN));
+    assert_eq!(site.server.close_unproven(), []);
+    site.enrolled.replace(Directory::new(&[pinned("a", &after)]).unwrap());
+    assert_eq!(site.server.close_unproven(), [id("a")]);
+    assert_eq!(caller.says_hello(&line).await, Err(TransportError::ConnectionLost));
 }
 
 #[test]

@@ -134,6 +134,9 @@ impl Site {
 /// A node that calls, with a key of its own.
 pub(crate) struct Caller {
     pub(crate) me: MockPeer,
+    /// Whom it takes.
+    pub(crate) enrolled: Enrolled,
+    pub(crate) tls: PeerTls,
     pub(crate) transport: HttpTransport,
 }
 
@@ -148,8 +151,8 @@ impl Caller {
     /// One of this name, which shows these credentials and takes whom it has enrolled.
     pub(crate) fn showing(name: &str, credentials: Credentials, enrolments: &[Enrolment]) -> Self {
         let enrolled = Enrolled::new(Directory::new(enrolments).unwrap());
-        let transport = HttpTransport::new(PeerTls::new(enrolled, credentials).unwrap());
-        Self { me: MockPeer::new(name), transport }
+        let tls = PeerTls::new(enrolled.clone(), credentials).unwrap();
+        Self { me: MockPeer::new(name), enrolled, transport: HttpTransport::new(tls.clone()), tls }
     }
 
     /// A connection to the site, which may still turn out to be refused there.

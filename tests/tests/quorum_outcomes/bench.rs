@@ -23,7 +23,7 @@ use federation_net::http::server::{PeerSecurity, PeerServer};
 use federation_net::node::{Node, Ports};
 use federation_net::status::{LinkState, OpAtPeer};
 use federation_net::{Proof, WriteReceipt};
-use federation_store::{Options, Setup, StoreHandle};
+use federation_store::{Engine, Options, OrderedIndexes, Setup, SimulatedDisk, StoreHandle};
 use federation_tests::mock_peer::{MachineClock, MockPeer};
 use federation_wire::identity::{Directory, Enrolment, PeerUrl};
 use federation_wire::keys::NodeKey;
@@ -47,9 +47,12 @@ pub(crate) struct Bench {
     pub(crate) key: Arc<NodeKey>,
     /// Where the node listens.
     pub(crate) address: SocketAddr,
+    /// Whom the node takes.
+    pub(crate) enrolled: Enrolled,
     _server: PeerServer,
     _store: Arc<dyn ReplicaStore>,
-    _directory: TempDir,
+    /// Of a store on real files.
+    _directory: Option<TempDir>,
     peers: BTreeMap<&'static str, MockPeer>,
 }
 
@@ -76,6 +79,31 @@ impl Bench {
         prepare: impl Fn(&mut MockPeer),
         enrol: impl Fn(&mut Enrolment),
     ) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().to_owned();
+        let open = move |setup| {
+            let failed = Box::new(|part| panic!("{part} failed"));
+            Arc::new(StoreHandle::open(&path, setup, &mut |_, _| {}, failed).unwrap().0) as _
+        };
+        Self { _directory: Some(directory), ..Self::start_with(w, names, prepare, enrol, open).await }
+    }
+
+    /// A node that keeps its state on this disk, with a peer of that name that does not listen.
+    pub(crate) async fn start_on(disk: SimulatedDisk, name: &'static str) -> Self {
+        let open = move |setup| {
+            let (engine, _) = Engine::open(disk, &OrderedIndexes::new(), setup, &mut |_, _| {}).unwrap();
+            Arc::new(StoreHandle::spawn(engine, Box::new(|_| {})).unwrap()) as _
+        };
+        Self::start_with(1, &[name], |_| {}, |_| {}, open).await
+    }
+
+    async fn start_with(
+        w: usize,
+        names: &[&'static str],
+        prepare: impl Fn(&mut MockPeer),
+        enrol: impl Fn(&mut Enrolment),
+        open: impl FnOnce(Setup) -> Arc<dyn ReplicaStore>,
+    ) -> Self {
         let (id, key) = (node_id("under-test"), Arc::new(NodeKey::from_seed(&[9; 32])));
         let mut peers = BTreeMap::new();
         for name in names {
@@ -95,10 +123,7 @@ impl Bench {
             embedding_space: None,
             options: Options { segment_bytes: 256 * 1024, reserve_bytes: 0, ..Options::default() },
         };
-        let directory = tempfile::tempdir().unwrap();
-        let failed = Box::new(|part| panic!("{part} failed"));
-        let (store, _) = StoreHandle::open(directory.path(), setup, &mut |_, _| {}, failed).unwrap();
-        let store: Arc<dyn ReplicaStore> = Arc::new(store);
+        let store = open(setup);
         let config = NodeConfig {
             write_level: WriteLevel::Count(w),
             ack_timeout: ACK_TIMEOUT,
@@ -109,10 +134,11 @@ impl Bench {
         };
         let mut enrolments: Vec<Enrolment> = peers.values().map(MockPeer::enrolment).collect();
         enrolments.iter_mut().for_each(enrol);
+        let enrolled = Enrolled::new(Directory::new(&enrolments).unwrap());
         let ports = Ports {
             store: Arc::clone(&store),
             keys: Arc::clone(&key).into(),
-            enrolled: Enrolled::new(Directory::new(&enrolments).unwrap()),
+            enrolled: enrolled.clone(),
             rules: Arc::new(KindRules),
             wall: clock,
             transport: Arc::new(HttpTransport::plain()),
@@ -124,7 +150,7 @@ impl Bench {
         let node = Node::start(config, ports).unwrap();
         let limits = ListenerLimits::default();
         let server = PeerServer::spawn(listener, PeerSecurity::Plain, limits, Arc::new(node.clone()));
-        Self { node, key, address, _server: server, _store: store, _directory: directory, peers }
+        Self { node, key, address, enrolled, _server: server, _store: store, _directory: None, peers }
     }
 
     /// A peer.

@@ -8,7 +8,7 @@ use federation_core::dot::{Dot, Origin};
 use federation_core::hlc::Hlc;
 use federation_core::id::{AgentId, BootId, LogPosition};
 use federation_core::limits::{FRAME_AGE_MAX, FRAME_BYTES_MAX, FRAME_HEADER_BYTES_MAX};
-use federation_core::op::{Body, Op};
+use federation_core::op::{Body, EncodedOp, Op};
 use federation_core::port::clock::WallClock as _;
 use federation_core::port::sealer::Sealer as _;
 use federation_core::time::WallMs;
@@ -20,7 +20,7 @@ use federation_wire::identity::Enrolment;
 use federation_wire::keys::NodeKey;
 use federation_wire::seal::GroupSealer;
 use federation_wire::slug::Slug;
-use federation_wire::v1::ack::{AckOutcome, OpRefusal};
+use federation_wire::v1::ack::{AckOutcome, OpAck};
 use federation_wire::v1::delivery::{Lane, Page, PageOp};
 use federation_wire::v1::nack::Nack;
 use federation_wire::v1::push::PushAnswer;
@@ -45,7 +45,11 @@ impl Caller {
 
     /// One who is enrolled as `enrol` changes full trust.
     pub(crate) async fn trusted_with(enrol: impl Fn(&mut Enrolment)) -> Self {
-        let bench = Bench::trusting(1, &["a"], |_| {}, enrol).await;
+        Self::of(Bench::trusting(1, &["a"], |_| {}, enrol).await).await
+    }
+
+    /// The peer `a` of this bench, after its hello.
+    pub(crate) async fn of(bench: Bench) -> Self {
         let mut caller = Self { bench, position: LogPosition(0) };
         let envelope = caller.envelope(Route::Hello);
         let frame = frame::seal(caller.me().key(), envelope, &caller.me().hello().to_bytes());
@@ -97,13 +101,39 @@ impl Caller {
         bodies
     }
 
+    /// Pushes the ops of a page, each with its proof, and gives what became of each.
+    pub(crate) async fn push_ops(&self, ops: &[(EncodedOp, Arc<[u8]>)]) -> Vec<OpAck> {
+        let ops = ops.iter().map(|(op, proof)| PageOp { op: &op.bytes, proof }).collect();
+        let body = Page { lane: Lane::Live, receipts: Vec::new(), ops }.to_bytes();
+        let frame = frame::seal(self.me().key(), self.envelope(Route::Push), &body);
+        let answer = self.send(Route::Push, &frame).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let opened = ReceivedFrame::parse(&answer.body).unwrap().verify(self.bench.key.public()).unwrap();
+        PushAnswer::from_bytes(opened.body().unwrap()).unwrap().acks
+    }
+
+    /// Pushes one op. Gives what became of it, or why the node refused the whole page.
+    pub(crate) async fn push_op(&self, (op, proof): &(EncodedOp, Arc<[u8]>)) -> Result<AckOutcome, Slug> {
+        let ops = vec![PageOp { op: &op.bytes, proof }];
+        let body = Page { lane: Lane::Live, receipts: Vec::new(), ops }.to_bytes();
+        let envelope = self.envelope(Route::Push);
+        let answer = self.send(Route::Push, &frame::seal(self.me().key(), envelope.clone(), &body)).await;
+        if answer.status != 200 {
+            let nack = answer.nack(&envelope, &self.bench).expect("a signed refusal");
+            assert_eq!(answer.status, nack.slug.http_status());
+            return Err(nack.slug);
+        }
+        let opened = ReceivedFrame::parse(&answer.body).unwrap().verify(self.bench.key.public()).unwrap();
+        Ok(PushAnswer::from_bytes(opened.body().unwrap()).unwrap().acks[0].outcome)
+    }
+
     async fn send(&self, route: Route, frame: &[u8]) -> Answer {
         let head = head("POST", route.path(), FRAME_MEDIA_TYPE, frame.len());
         self.exchange(head.as_bytes(), frame).await
     }
 
     /// One exchange in HTTP/1.0, in which the end of the connection is the end of the answer.
-    async fn exchange(&self, head: &[u8], body: &[u8]) -> Answer {
+    pub(crate) async fn exchange(&self, head: &[u8], body: &[u8]) -> Answer {
         let mut stream = TcpStream::connect(self.bench.address).await.unwrap();
         stream.write_all(head).await.unwrap();
         stream.write_all(body).await.unwrap();
@@ -126,11 +156,11 @@ impl Caller {
         nack
     }
 
-    fn counted(&self, slug: Slug) -> u64 {
+    pub(crate) fn counted(&self, slug: Slug) -> u64 {
         self.bench.node.metrics().refused_frames.get(slug.as_str()).copied().unwrap_or_default()
     }
 
-    fn nothing_is_stored(&self, what: &str) {
+    pub(crate) fn nothing_is_stored(&self, what: &str) {
         let status = self.bench.node.status();
         assert!(status.clock.is_empty(), "{what}: {:?}", status.clock);
         assert_eq!(status.position, self.position, "{what}");
@@ -139,8 +169,8 @@ impl Caller {
 
 /// What the listener answered.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     is_frame: bool,
     body: Bytes,
 }
@@ -169,27 +199,29 @@ impl Answer {
     }
 
     /// The word of a refusal that is not signed.
-    fn word(&self) -> String {
+    pub(crate) fn word(&self) -> String {
         let text = std::str::from_utf8(&self.body).unwrap();
         text.split('"').nth(3).unwrap_or_default().to_owned()
     }
 }
 
-fn head(method: &str, path: &str, media_type: &str, length: usize) -> String {
+pub(crate) fn head(method: &str, path: &str, media_type: &str, length: usize) -> String {
     format!("{method} {path} HTTP/1.0\r\ncontent-type: {media_type}\r\ncontent-length: {length}\r\n\r\n")
+}
+
+/// An op with its proof, by `key`.
+pub(crate) fn sealed(op: &Op, key: &Arc<NodeKey>) -> (EncodedOp, Arc<[u8]>) {
+    let sealer = GroupSealer::new(Arc::clone(key));
+    let encoded = sealer.encode(op);
+    let [proof] = &sealer.seal(&op.dot.origin, &[encoded.hash])[..] else { panic!("one proof for one op") };
+    (encoded, Arc::clone(proof))
 }
 
 /// The page that carries one op, sealed by `key`.
 fn page(op: &Op, key: &Arc<NodeKey>) -> Vec<u8> {
-    let sealer = GroupSealer::new(Arc::clone(key));
-    let encoded = sealer.encode(op);
-    let proofs = sealer.seal(&op.dot.origin, &[encoded.hash]);
-    Page {
-        lane: Lane::Live,
-        receipts: Vec::new(),
-        ops: vec![PageOp { op: &encoded.bytes, proof: &proofs[0] }],
-    }
-    .to_bytes()
+    let (encoded, proof) = sealed(op, key);
+    Page { lane: Lane::Live, receipts: Vec::new(), ops: vec![PageOp { op: &encoded.bytes, proof: &proof }] }
+        .to_bytes()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -331,27 +363,5 @@ async fn what_is_no_request_of_a_peer_is_refused_unread() {
         assert_eq!((answer.status, answer.word()), (slug.http_status(), slug.as_str().to_owned()), "{head}");
         assert!(!answer.is_frame);
         caller.nothing_is_stored(&head);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_op_that_its_origin_did_not_seal_is_refused_though_its_frame_is_sound() {
-    let caller = Caller::after_hello().await;
-    let stranger = Arc::new(NodeKey::from_seed(&[1; 32]));
-    let mut unknown = caller.op(1);
-    unknown.dot.origin.node = node_id("nobody");
-    let cases = [
-        (page(&caller.op(1), &stranger), OpRefusal::UnknownOrigin),
-        (page(&unknown, &stranger), OpRefusal::UnknownOrigin),
-    ];
-    for (body, refusal) in cases {
-        let envelope = caller.envelope(Route::Push);
-        let frame = frame::seal(caller.me().key(), envelope, &body);
-        let answer = caller.send(Route::Push, &frame).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        let opened = ReceivedFrame::parse(&answer.body).unwrap().verify(caller.bench.key.public()).unwrap();
-        let said = PushAnswer::from_bytes(opened.body().unwrap()).unwrap();
-        assert_eq!(said.acks[0].outcome, AckOutcome::Refused(refusal));
-        caller.nothing_is_stored("an op that is not its origin's");
     }
 }

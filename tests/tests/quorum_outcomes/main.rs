@@ -13,6 +13,7 @@ mod afterwards;
 mod bench;
 mod frames;
 mod lies;
+mod ops;
 mod outcomes;
 mod receipts;
 mod scopes;

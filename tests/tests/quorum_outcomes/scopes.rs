@@ -79,7 +79,8 @@ async fn each_op_is_refused_by_its_own_slug_and_the_rest_is_applied() {
     let caller = Caller::trusted_with(narrowly).await;
     let ops = ops_of_every_kind(&caller);
     let page = |lane| {
-        Page { lane, receipts: Vec::new(), ops: ops.iter().map(|(op, ..)| PageOp::of(op)).collect() }.to_bytes()
+        Page { lane, receipts: Vec::new(), ops: ops.iter().map(|(op, ..)| PageOp::of(op)).collect() }
+            .to_bytes()
     };
     let expected: Vec<_> = ops.iter().map(|(.., slug)| *slug).collect();
     let slugs = |answer: &PushAnswer| answer.acks.iter().map(|ack| ack.outcome.slug()).collect::<Vec<_>>();
@@ -119,11 +120,12 @@ async fn nothing_refused_is_there(caller: &Caller, ops: &[(SealedOp, Op, &str)])
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_op_is_sent_to_who_may_have_it_and_others_do_not_count() {
-    let (up, half) = (MockPeer::arrive as fn(&mut MockPeer), |enrolment: &mut Enrolment| match &*enrolment.id {
-        "a" => enrolment.grant = globs(&["other"]),
-        "b" => enrolment.replicates = globs(&["other"]),
-        _ => {}
-    });
+    let (up, half) =
+        (MockPeer::arrive as fn(&mut MockPeer), |enrolment: &mut Enrolment| match &*enrolment.id {
+            "a" => enrolment.grant = globs(&["other"]),
+            "b" => enrolment.replicates = globs(&["other"]),
+            _ => {}
+        });
     let bench = Bench::trusting(2, &["a", "b", "c"], up, half).await;
     for name in ["a", "b", "c"] {
         bench.await_state(name, LinkState::Up).await;
@@ -160,10 +162,7 @@ async fn a_caller_is_told_what_it_is_granted_and_given_nothing_else() {
     let written = caller.bench.write("secret").await.met().written;
     let hello = caller.answered(Route::Hello, &caller.me().hello().to_bytes()).await;
     assert_eq!(HelloAnswer::from_bytes(&hello[0]).unwrap().granted, Scope::parse(["other"]).unwrap());
-    let pull = PullRequest {
-        clock: ClockPage::of(&NodeClock::new(), None),
-        bytes_max: 1 << 20,
-    };
+    let pull = PullRequest { clock: ClockPage::of(&NodeClock::new(), None), bytes_max: 1 << 20 };
     let frames = caller.answered(Route::Pull, &pull.to_bytes()).await;
     assert!(!frames.is_empty());
     for body in frames {
@@ -193,7 +192,10 @@ async fn a_peer_whose_clock_is_off_is_not_asked_without_end() {
         peer.arrive();
     })
     .await;
-    eventually("the first attempt has failed", || bench.node.status().peers.iter().any(|peer| peer.state == LinkState::Down)).await;
+    eventually("the first attempt has failed", || {
+        bench.node.status().peers.iter().any(|peer| peer.state == LinkState::Down)
+    })
+    .await;
     let before = bench.peer("a").hellos_received();
     let answered = bench.write("r").await;
     assert!(answered.after < SOON, "{answered:?}");

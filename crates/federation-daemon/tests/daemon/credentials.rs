@@ -124,7 +124,7 @@ async fn a_secret_stands_nowhere_but_with_its_client() {
     assert!(found > 8, "keys, enrolments, logs and stores were looked at: {found}");
 }
 
-fn for_each_file(dir: &Path, look: &mut impl FnMut(&Path, &[u8])) {
+pub(crate) fn for_each_file(dir: &Path, look: &mut impl FnMut(&Path, &[u8])) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

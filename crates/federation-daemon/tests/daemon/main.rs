@@ -10,13 +10,16 @@
 
 mod bad_input;
 mod bulk;
+mod certificates;
 mod clients;
 mod cluster;
 mod commands;
 mod credentials;
+mod enrolment;
 mod receipt;
 mod reload;
 mod sample;
+mod secrets;
 mod secured;
 mod shutdown;
 mod space;

@@ -24,19 +24,37 @@ use crate::support::{
 const WRITERS: usize = 64;
 
 /// Clients that write new memories, one after the other, until they are told to end.
-struct Writers {
+pub(crate) struct Writers {
     tasks: JoinSet<Vec<String>>,
     ends: Arc<AtomicBool>,
     written: Arc<AtomicU64>,
 }
 
 impl Writers {
-    fn start(client: &Client, urls: &[String]) -> Self {
+    pub(crate) fn start(client: &Client, urls: &[String]) -> Self {
+        let urls: Vec<_> = urls.iter().map(|url| format!("{url}/api/v1/memories")).collect();
+        let client = client.clone();
+        Self::by(move |writer, memory| {
+            let (client, url) = (client.clone(), urls[writer % urls.len()].clone());
+            async move {
+                match client.post(&url, &memory).await {
+                    Ok(answer) if answer.status == 201 => Ok(()),
+                    Ok(answer) => Err(answer.text()),
+                    Err(error) => Err(error.to_string()),
+                }
+            }
+        })
+    }
+
+    /// Those that write by `post`, which is told who writes what, and says why not.
+    pub(crate) fn by<F>(post: impl Fn(usize, Value) -> F + Clone + Send + 'static) -> Self
+    where
+        F: Future<Output = Result<(), String>> + Send,
+    {
         let (ends, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut tasks = JoinSet::new();
         for writer in 0..WRITERS {
-            let (client, url) = (client.clone(), format!("{}/api/v1/memories", urls[writer % urls.len()]));
-            let (ends, written) = (Arc::clone(&ends), Arc::clone(&written));
+            let (ends, written, post) = (Arc::clone(&ends), Arc::clone(&written), post.clone());
             tasks.spawn(async move {
                 let mut refused = Vec::new();
                 for count in 0_u64.. {
@@ -45,17 +63,12 @@ impl Writers {
                     }
                     let id = format!("w{writer}-{count}");
                     let memory = json!({ "id": id, "namespace": "team", "title": "t", "content": "c" });
-                    match client.post(&url, &memory).await {
-                        Ok(answer) if answer.status == 201 => written.fetch_add(1, Ordering::Relaxed),
-                        Ok(answer) => {
-                            refused.push(answer.text());
-                            0
+                    match post(writer, memory).await {
+                        Ok(()) => {
+                            written.fetch_add(1, Ordering::Relaxed);
                         }
-                        Err(error) => {
-                            refused.push(error.to_string());
-                            0
-                        }
-                    };
+                        Err(why) => refused.push(why),
+                    }
                 }
                 refused
             });
@@ -64,7 +77,7 @@ impl Writers {
     }
 
     /// Waits until so many more writes were answered, so that what changed meanwhile was in use.
-    async fn go_on_for(&self, writes: u64) {
+    pub(crate) async fn go_on_for(&self, writes: u64) {
         let (from, begun) = (self.written.load(Ordering::Relaxed), Instant::now());
         while self.written.load(Ordering::Relaxed) < from + writes {
             assert!(begun.elapsed() < WITHIN, "the writers stand still");
@@ -73,7 +86,7 @@ impl Writers {
     }
 
     /// Ends them. Gives how many writes were answered 201, and what the others were told.
-    async fn end(self) -> (u64, Vec<String>) {
+    pub(crate) async fn end(self) -> (u64, Vec<String>) {
         self.ends.store(true, Ordering::Relaxed);
         let refused = self.tasks.join_all().await.into_iter().flatten().collect();
         (self.written.load(Ordering::Relaxed), refused)
@@ -168,7 +181,7 @@ async fn all_keys_and_the_peers_are_replaced_while_clients_write_and_no_write_fa
     mesh.stop_all(WITHIN).await.unwrap();
 }
 
-async fn boots(client: &Client, urls: &[String]) -> Vec<Value> {
+pub(crate) async fn boots(client: &Client, urls: &[String]) -> Vec<Value> {
     let mut boots = Vec::new();
     for url in urls {
         let status = expect(&client.get(&format!("{url}/api/v1/status")).await.unwrap(), 200);

@@ -16,7 +16,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto, version};
 
 use crate::start_faults::{Site, peer};
@@ -26,41 +26,78 @@ use crate::support::{WITHIN, program};
 pub(crate) struct Ca(CertifiedIssuer<'static, KeyPair>);
 
 impl Ca {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// Writes `<name>.crt` and `<name>.key`, for 127.0.0.1 and as the node of that name.
+    /// Writes `ca.crt`, and `<name>.crt` and `<name>.key` for 127.0.0.1 and as the node of that name.
     fn write(&self, dir: &Path, name: &str) {
+        bundle(dir, &[self]);
+        self.issue(dir, name);
+    }
+
+    /// Writes `<name>.crt` and `<name>.key`, for 127.0.0.1 and as the node of that name. Gives the certificate.
+    pub(crate) fn issue(&self, dir: &Path, name: &str) -> CertificateDer<'static> {
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         let uri = format!("spiffe://mesh.example/{name}");
         params.subject_alt_names.push(SanType::URI(uri.as_str().try_into().unwrap()));
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
-        fs::write(dir.join("ca.crt"), self.0.pem()).unwrap();
         fs::write(dir.join(format!("{name}.crt")), certificate.pem()).unwrap();
         let path = dir.join(format!("{name}.key"));
         fs::write(&path, key.serialize_pem()).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        certificate.der().clone()
     }
 }
 
+/// Writes the certificates of authorities to `ca.crt`.
+pub(crate) fn bundle(dir: &Path, authorities: &[&Ca]) {
+    let text: String = authorities.iter().map(|ca| ca.0.pem()).collect();
+    fs::write(dir.join("ca.crt"), text).unwrap();
+}
+
+/// TLS of a client that takes what leads to one of these authorities.
+pub(crate) fn client_tls(authorities: &[&Ca]) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    for ca in authorities {
+        roots.add(ca.0.der().clone()).unwrap();
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+        .with_protocol_versions(&[&version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
 /// A node with files in one directory, and where it listens.
-struct Daemon {
-    name: &'static str,
-    listen: SocketAddr,
+pub(crate) struct Daemon {
+    pub(crate) name: &'static str,
+    pub(crate) listen: SocketAddr,
     peer_listen: SocketAddr,
 }
 
 impl Daemon {
+    /// Its entry at the others.
+    pub(crate) fn enrolment(&self, dir: &Path, scheme: &str) -> Enrolment {
+        let keys = key_file::read(&dir.join(format!("{}.node", self.name))).unwrap();
+        Enrolment::full(self.name, &format!("{scheme}://{}", self.peer_listen), keys.active().public())
+    }
+
     fn start(&self, dir: &Path, other: &Self, scheme: &str, more: &[&str]) -> Process {
+        self.start_with(dir, vec![other.enrolment(dir, scheme)], more)
+    }
+
+    pub(crate) fn start_with(&self, dir: &Path, peers: Vec<Enrolment>, more: &[&str]) -> Process {
+        Process::start(self.spec(dir, peers, more)).unwrap()
+    }
+
+    pub(crate) fn spec(&self, dir: &Path, peers: Vec<Enrolment>, more: &[&str]) -> ProcessSpec {
         let path = |suffix: &str| dir.join(format!("{}{suffix}", self.name)).to_string_lossy().into_owned();
-        let theirs = key_file::read(&dir.join(format!("{}.node", other.name))).unwrap();
-        let url = format!("{scheme}://{}", other.peer_listen);
-        let file = PeersFile { peers: vec![Enrolment::full(other.name, &url, theirs.active().public())] };
-        peers_file::save(Path::new(&path(".peers")), &file).unwrap();
+        peers_file::save(Path::new(&path(".peers")), &PeersFile { peers }).unwrap();
         let (listen, peer_listen) = (self.listen.to_string(), self.peer_listen.to_string());
         let (key, peers, data) = (path(".node"), path(".peers"), path(".data"));
         let args =
@@ -68,29 +105,22 @@ impl Daemon {
         let listens = ["--data-dir", &data, "--listen", &listen, "--peer-listen", &peer_listen];
         let args = args.iter().chain(&listens).chain(more).map(std::ffi::OsString::from).collect();
         let (name, sink) = (self.name.to_owned(), LogSink::File(dir.join(format!("{}.log", self.name))));
-        Process::start(ProcessSpec { name, program: program(), args, env: Vec::new(), sink }).unwrap()
+        ProcessSpec { name, program: program(), args, env: Vec::new(), sink }
     }
 }
 
-fn two_nodes(dir: &Path) -> [Daemon; 2] {
-    let addresses = free_addresses(4).unwrap();
-    let node = |name: &'static str, at: usize| {
+/// Nodes of these names, with keys and places of their own.
+pub(crate) fn nodes<const N: usize>(dir: &Path, names: [&'static str; N]) -> [Daemon; N] {
+    let mut addresses = free_addresses(2 * N).unwrap().into_iter();
+    names.map(|name| {
         key_file::create(&dir.join(format!("{name}.node")), Existing::Keep).unwrap();
-        Daemon { name, listen: addresses[at], peer_listen: addresses[at + 1] }
-    };
-    [node("a", 0), node("b", 2)]
+        Daemon { name, listen: addresses.next().unwrap(), peer_listen: addresses.next().unwrap() }
+    })
 }
 
 /// Posts a memory within TLS, until the node answers at all.
 async fn post(at: SocketAddr, ca: &Ca, id: &str) -> String {
-    let mut roots = RootCertStore::empty();
-    roots.add(ca.0.der().clone()).unwrap();
-    let config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
-        .with_protocol_versions(&[&version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connector = TlsConnector::from(Arc::new(config));
+    let connector = client_tls(&[ca]);
     let body = format!(r#"{{"id":"{id}","namespace":"n","title":"t","content":"c"}}"#);
     let request = format!(
         "POST /api/v1/memories HTTP/1.1\r\nhost: n\r\nconnection: close\r\ncontent-type: application/json\r\n\
@@ -117,7 +147,7 @@ async fn post(at: SocketAddr, ca: &Ca, id: &str) -> String {
 #[tokio::test]
 async fn nodes_with_certificates_of_an_authority_hold_what_a_client_writes_by_https() {
     let dir = tempfile::tempdir().unwrap();
-    let (ca, [a, b]) = (Ca::new(), two_nodes(dir.path()));
+    let (ca, [a, b]) = (Ca::new(), nodes(dir.path(), ["a", "b"]));
     ca.write(dir.path(), "a");
     ca.write(dir.path(), "b");
     let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
@@ -147,7 +177,7 @@ async fn nodes_with_certificates_of_an_authority_hold_what_a_client_writes_by_ht
 #[tokio::test]
 async fn nodes_on_loopback_may_do_without_tls() {
     let dir = tempfile::tempdir().unwrap();
-    let (ca, [a, b]) = (Ca::new(), two_nodes(dir.path()));
+    let (ca, [a, b]) = (Ca::new(), nodes(dir.path(), ["a", "b"]));
     ca.write(dir.path(), "a");
     let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
     let (cert, key) = (path("a.crt"), path("a.key"));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use federation_core::id::{KeyId, NodeId};
+use federation_core::id::NodeId;
 use federation_wire::frame::{Route, SenderProof, frame_len};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use super::{CONNECTION_WINDOW_BYTES, FRAME_MEDIA_TYPE, KEEP_ALIVE, STREAM_WINDOW_BYTES, TrackedExecutor};
 use crate::config::PeerEndpoint;
 use crate::connections::Connections;
-use crate::tls::PeerTls;
+use crate::tls::{PeerTls, Proven};
 use crate::transport::{
     BoxFuture, ChannelIdentity, Connection, FrameSource, Frames, Transport, TransportError,
 };
@@ -52,10 +52,10 @@ impl HttpTransport {
         Self::default()
     }
 
-    /// Cuts the connections to `node`, with all that is under way on them: those on which it proved itself by `key`, or
-    /// all. Tells how many.
-    pub fn close(&self, node: &NodeId, key: Option<KeyId>) -> usize {
-        self.connections.close(node, key)
+    /// Cuts the connections whose other end could not prove now that it is the peer, with all that is under way on them,
+    /// as [`crate::http::server::PeerServer::close_unproven`] does. Names the peers, once for each connection.
+    pub fn close_unproven(&self) -> Vec<NodeId> {
+        self.tls.as_ref().map_or_else(Vec::new, |tls| self.connections.close_unproven(tls))
     }
 
     /// Closes every connection, and returns when their tasks have ended. To be called after the node's own shutdown.
@@ -76,20 +76,20 @@ impl HttpTransport {
             .map_err(|_| TransportError::Unreachable)?;
         stream.set_nodelay(true).map_err(|_| TransportError::Unreachable)?;
         if !peer.url.is_tls() {
-            return self.speak(stream, format!("http://{authority}"), ChannelIdentity::Unproven).await;
+            return self.speak(stream, format!("http://{authority}"), None).await;
         }
         let tls = self.tls.as_ref().ok_or(TransportError::Untrusted)?;
-        let (stream, channel) = tokio::time::timeout(CONNECT_TIMEOUT, shake_hands(tls, stream, &peer.id))
+        let (stream, proven) = tokio::time::timeout(CONNECT_TIMEOUT, shake_hands(tls, stream, &peer.id))
             .await
             .map_err(|_| TransportError::HandshakeTimedOut)??;
-        self.speak(stream, format!("https://{authority}"), channel).await
+        self.speak(stream, format!("https://{authority}"), Some(proven)).await
     }
 
     async fn speak<S>(
         &self,
         stream: S,
         base: String,
-        channel: ChannelIdentity,
+        proven: Option<Proven>,
     ) -> Result<Arc<dyn Connection>, TransportError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -105,7 +105,14 @@ impl HttpTransport {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|_| TransportError::ConnectionLost)?;
-        let entry = self.connections.enter(channel.clone(), stop.clone(), usize::MAX);
+        let channel = proven.as_ref().map_or(ChannelIdentity::Unproven, |proven| proven.channel.clone());
+        let entry = self.connections.enter(proven.clone(), stop.clone(), usize::MAX);
+        // As a listener does with its callers.
+        if let (Some(tls), Some(proven)) = (&self.tls, &proven)
+            && !tls.still_proves(proven)
+        {
+            return Err(TransportError::Untrusted);
+        }
         let driver_stop = stop.clone();
         self.tasks.spawn(async move {
             let _entry = entry;
@@ -140,7 +147,7 @@ async fn shake_hands(
     tls: &PeerTls,
     stream: TcpStream,
     peer: &NodeId,
-) -> Result<(TlsStream<TcpStream>, ChannelIdentity), TransportError> {
+) -> Result<(TlsStream<TcpStream>, Proven), TransportError> {
     let config = tls.client_config(peer).map_err(|_| TransportError::Untrusted)?;
     // Whom the certificate must be of is the verifier's business: names of hosts prove nobody here.
     let name = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
@@ -151,9 +158,9 @@ async fn shake_hands(
         tracing::warn!(%peer, %error, "what is at the peer's address does not prove to be the peer");
         TransportError::Untrusted
     })?;
-    let channel = tls.identity(stream.get_ref().1.peer_certificates());
-    match channel.filter(|channel| channel.node() == Some(peer)) {
-        Some(channel) => Ok((stream, channel)),
+    let proven = tls.dialled(stream.get_ref().1.peer_certificates());
+    match proven.filter(|proven| proven.channel.node() == Some(peer)) {
+        Some(proven) => Ok((stream, proven)),
         None => Err(TransportError::Untrusted),
     }
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use federation_core::id::{KeyId, NodeId};
+use federation_core::id::NodeId;
 use federation_core::limits::FRAME_BYTES_MAX;
 use federation_wire::frame::Route;
 use federation_wire::slug::Slug;
@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 use super::admission::{Admission, Admitted, ListenerLimits};
 use super::{CONNECTION_WINDOW_BYTES, FRAME_MEDIA_TYPE, KEEP_ALIVE, STREAM_WINDOW_BYTES, TrackedExecutor};
 use crate::connections::Connections;
-use crate::tls::PeerTls;
+use crate::tls::{PeerTls, Proven};
 use crate::transport::{Answer, ChannelIdentity, Frames, PeerService, TurnedAway};
 
 /// Requests under way on one connection: the pages of both lanes, hellos, a pull.
@@ -55,6 +55,7 @@ pub struct PeerServer {
     stop: CancellationToken,
     tasks: TaskTracker,
     connections: Connections,
+    security: PeerSecurity,
 }
 
 impl PeerServer {
@@ -69,20 +70,24 @@ impl PeerServer {
             (CancellationToken::new(), TaskTracker::new(), Connections::default());
         let accept = Accept {
             service,
-            security,
+            security: security.clone(),
             admission: Arc::new(Admission::new(limits)),
             connections: connections.clone(),
             stop: stop.clone(),
             tasks: tasks.clone(),
         };
         tasks.spawn(Arc::new(accept).run(listener));
-        Self { stop, tasks, connections }
+        Self { stop, tasks, connections, security }
     }
 
-    /// Cuts the connections that `node` has made, with all that is under way on them: those on which it proved itself
-    /// by `key`, or all. Tells how many.
-    pub fn close(&self, node: &NodeId, key: Option<KeyId>) -> usize {
-        self.connections.close(node, key)
+    /// Cuts the connections whose caller could not prove now who it is, with all that is under way on them: its key is
+    /// not active any more, or its certificate not bound to it, not of the CA, or out of date. Names the callers, once for
+    /// each connection.
+    pub fn close_unproven(&self) -> Vec<NodeId> {
+        match &self.security {
+            PeerSecurity::Tls(tls) => self.connections.close_unproven(tls),
+            PeerSecurity::Plain => Vec::new(),
+        }
     }
 
     /// Stops accepting, lets requests under way end for a moment, and returns when every task has ended.
@@ -133,7 +138,7 @@ impl Accept {
                 return;
             }
             match &accept.security {
-                PeerSecurity::Plain => accept.serve(stream, ChannelIdentity::Unproven, admitted).await,
+                PeerSecurity::Plain => accept.serve(stream, None, admitted).await,
                 PeerSecurity::Tls(tls) => {
                     let shaken = tokio::select! {
                         biased;
@@ -141,7 +146,7 @@ impl Accept {
                         shaken = shake_hands(tls, stream, &admitted) => shaken,
                     };
                     match shaken {
-                        Some((stream, channel)) => accept.serve(stream, channel, admitted).await,
+                        Some((stream, proven)) => accept.serve(stream, Some(proven), admitted).await,
                         None => accept.service.turned_away(TurnedAway::Handshake),
                     }
                 }
@@ -149,15 +154,22 @@ impl Accept {
         });
     }
 
-    async fn serve<S>(&self, stream: S, channel: ChannelIdentity, admitted: Admitted)
+    async fn serve<S>(&self, stream: S, proven: Option<Proven>, admitted: Admitted)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let cut = CancellationToken::new();
         let per_node = admitted.connections_per_node();
-        let Some(_entry) = self.connections.enter(channel.clone(), cut.clone(), per_node) else {
+        let channel = proven.as_ref().map_or(ChannelIdentity::Unproven, |proven| proven.channel.clone());
+        let Some(_entry) = self.connections.enter(proven.clone(), cut.clone(), per_node) else {
             return self.service.turned_away(TurnedAway::Connection);
         };
+        // Entered, it is among those that a change closes; one between its handshake and here has to be asked for.
+        if let (PeerSecurity::Tls(tls), Some(proven)) = (&self.security, &proven)
+            && !tls.still_proves(proven)
+        {
+            return self.service.turned_away(TurnedAway::Handshake);
+        }
         let _guard = cut.clone().drop_guard();
         let caller = Arc::new(Caller {
             service: Arc::clone(&self.service),
@@ -196,13 +208,13 @@ async fn shake_hands(
     tls: &PeerTls,
     stream: TcpStream,
     admitted: &Admitted,
-) -> Option<(impl AsyncRead + AsyncWrite + Unpin + Send + 'static, ChannelIdentity)> {
+) -> Option<(impl AsyncRead + AsyncWrite + Unpin + Send + 'static, Proven)> {
     let _place = admitted.handshake()?;
     let accept = TlsAcceptor::from(tls.server_config()).accept(stream);
     let shaken = tokio::time::timeout(admitted.handshake_timeout(), accept).await.ok()?;
     let stream = shaken.map_err(|error| tracing::debug!(%error, "a handshake failed")).ok()?;
-    let channel = tls.identity(stream.get_ref().1.peer_certificates())?;
-    Some((stream, channel))
+    let proven = tls.caller(stream.get_ref().1.peer_certificates())?;
+    Some((stream, proven))
 }
 
 fn builder(executor: TrackedExecutor) -> Builder<TrackedExecutor> {

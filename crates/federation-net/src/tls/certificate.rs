@@ -20,16 +20,26 @@ pub struct Credentials {
 }
 
 /// Whose certificates are taken.
+#[derive(PartialEq)]
 pub(super) enum Trust {
     /// Those of enrolled node keys.
     NodeKeys,
     /// Those that lead to an operator's CA and are bound to a node.
     Pki {
         /// The CA.
-        roots: RootCertStore,
+        roots: Roots,
         /// `spiffe://<domain>/` before a node id; none: fingerprints alone bind.
         spiffe_domain: Option<String>,
     },
+}
+
+/// Certificates of the CA, ready for verifying.
+pub(super) struct Roots(pub(super) RootCertStore);
+
+impl PartialEq for Roots {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.roots == other.0.roots
+    }
 }
 
 /// What an operator brings. The key is dropped with it once it is taken over.
@@ -96,7 +106,7 @@ impl Credentials {
         for root in roots {
             store.add(root).map_err(|_| (PkiFile::Roots, PkiFault::Root))?;
         }
-        let trust = Trust::Pki { roots: store, spiffe_domain };
+        let trust = Trust::Pki { roots: Roots(store), spiffe_domain };
         Ok(Self { certified: Arc::new(certified), trust })
     }
 }

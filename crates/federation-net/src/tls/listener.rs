@@ -13,7 +13,12 @@ use super::{ALPN_HTTP1, TlsError, never_resume, only_tls13};
 
 /// A listener's certificate. Cheap to clone; all clones are the same.
 #[derive(Clone)]
-pub struct ListenerTls(Arc<ArcSwap<ServerConfig>>);
+pub struct ListenerTls(Arc<ArcSwap<Shown>>);
+
+struct Shown {
+    chain: Vec<CertificateDer<'static>>,
+    config: Arc<ServerConfig>,
+}
 
 /// Why a listener's certificate is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -35,17 +40,23 @@ impl ListenerTls {
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
     ) -> Result<Self, ListenerTlsError> {
-        Ok(Self(Arc::new(ArcSwap::from(config(chain, key)?))))
+        let shown = Shown { chain: chain.clone(), config: config(chain, key)? };
+        Ok(Self(Arc::new(ArcSwap::from_pointee(shown))))
     }
 
     /// Shows the certificate of `other` from the next handshake on.
     pub fn adopt(&self, other: &Self) {
-        self.0.store(other.config());
+        self.0.store(other.0.load_full());
+    }
+
+    /// Whether `other` shows another certificate.
+    pub fn differs_from(&self, other: &Self) -> bool {
+        self.0.load().chain != other.0.load().chain
     }
 
     /// What the next handshake is done with.
     pub fn config(&self) -> Arc<ServerConfig> {
-        self.0.load_full()
+        Arc::clone(&self.0.load().config)
     }
 }
 

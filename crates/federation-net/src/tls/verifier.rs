@@ -42,16 +42,7 @@ impl PeerVerifier {
         now: UnixTime,
         usage: KeyUsage,
     ) -> Result<(), Error> {
-        if let Trust::Pki { roots, .. } = &*self.trust {
-            EndEntityCert::try_from(certificate)
-                .and_then(|certificate| {
-                    let (algorithms, roots) = (self.algorithms.all, roots.roots.as_slice());
-                    certificate
-                        .verify_for_usage(algorithms, roots, intermediates, now, usage, None, None)
-                        .map(drop)
-                })
-                .map_err(|error| Error::InvalidCertificate(chain_error(error)))?;
-        }
+        self.trust.verify_chain(certificate, intermediates, now, usage)?;
         let found = self.trust.identity(certificate, &self.enrolled.directory());
         let is_right = found
             .as_ref()
@@ -75,6 +66,31 @@ impl PeerVerifier {
             Trust::NodeKeys => vec![SignatureScheme::ED25519],
             Trust::Pki { .. } => self.algorithms.supported_schemes(),
         }
+    }
+}
+
+impl Trust {
+    /// Under a PKI: that the certificate leads to the CA, is in date, and may be used so.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn verify_chain(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: KeyUsage,
+    ) -> Result<(), Error> {
+        let Self::Pki { roots, .. } = self else { return Ok(()) };
+        let algorithms = provider().signature_verification_algorithms.all;
+        EndEntityCert::try_from(certificate)
+            .and_then(|certificate| {
+                let roots = roots.0.roots.as_slice();
+                certificate
+                    .verify_for_usage(algorithms, roots, intermediates, now, usage, None, None)
+                    .map(drop)
+            })
+            .map_err(|error| Error::InvalidCertificate(chain_error(error)))
     }
 }
 

@@ -22,6 +22,10 @@ pub struct ReloadReport {
     /// The id of this node's key, if it is another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_key: Option<String>,
+    /// Whether peers are shown, or must show, another certificate than before.
+    pub peer_tls_changed: bool,
+    /// Whether clients are shown another certificate than before.
+    pub client_tls_changed: bool,
     /// Tokens that are new or say something else now.
     pub tokens_added: Vec<String>,
     /// Tokens that are revoked, or say something else now.
@@ -29,10 +33,11 @@ pub struct ReloadReport {
 }
 
 impl ReloadReport {
-    /// Whether nothing has changed but perhaps certificates, of which only handshakes tell.
+    /// Whether nothing has changed.
     pub fn is_unchanged(&self) -> bool {
         let lists =
             [&self.joined, &self.left, &self.moved, &self.changed, &self.tokens_added, &self.tokens_removed];
-        lists.iter().all(|list| list.is_empty()) && !self.quorum_changed && self.own_key.is_none()
+        let flags = [self.quorum_changed, self.peer_tls_changed, self.client_tls_changed];
+        lists.iter().all(|list| list.is_empty()) && !flags.contains(&true) && self.own_key.is_none()
     }
 }

@@ -1,0 +1,4 @@
+//! A config file.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::run("config", input));

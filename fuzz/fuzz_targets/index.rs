@@ -1,0 +1,4 @@
+//! A store whose index was changed.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::run("index", input));
