@@ -86,7 +86,9 @@ pub(crate) async fn admit(
 ) -> Result<AdmittedPage, StoreError> {
     let mut verifier = ProofVerifier::new(|dot: &Dot, key| inner.gate.sealing_key(dot, key));
     let own = &inner.snapshot().facts.replica_scope;
-    let inspected: Vec<_> = ops.iter().map(|op| inspect(inner, own, op, &mut verifier)).collect();
+    let mut failed = 0;
+    let inspected: Vec<_> =
+        ops.iter().map(|op| inspect(inner, own, op, &mut verifier, &mut failed)).collect();
     let mut page = AdmittedPage {
         acks: Vec::new(),
         named: VectorClock::new(),
@@ -138,6 +140,7 @@ pub(crate) async fn admit(
             }
         }
     }
+    inner.gate.charge(&sender.id, price(&page.acks, verifier.roots(), failed));
     count(inner, &page.acks, &sender.id);
     Ok(page)
 }
@@ -150,7 +153,28 @@ struct Inspected {
     received: Option<Received>,
 }
 
-fn inspect<L>(inner: &Inner, own: &Scope, page_op: &PageOp<'_>, verifier: &mut ProofVerifier<L>) -> Inspected
+/// Proofs of a page that may be wrong before no more of it are verified. Who sends on what it has verified sends none.
+const FAILED_PROOFS_MAX: usize = 16;
+/// What a wrong proof costs its sender, in frames.
+const FAILED_PROOF_COST: f64 = 20.0;
+
+/// What a page costs its sender beyond its frame: a signature is as dear to verify as a frame's own, and those that brought
+/// an op which is here now are what a page is for.
+#[expect(clippy::cast_precision_loss, reason = "a page has a thousand ops")]
+fn price(acks: &[OpAck], verified: usize, failed: usize) -> f64 {
+    let applied = acks.iter().filter(|ack| ack.outcome == AckOutcome::Applied).count();
+    FAILED_PROOF_COST.mul_add(failed as f64, verified.saturating_sub(applied) as f64)
+}
+
+/// Looks at an op in the order of cost: a signature is verified only of what would be taken. `failed` counts the proofs of
+/// the page that were wrong.
+fn inspect<L>(
+    inner: &Inner,
+    own: &Scope,
+    page_op: &PageOp<'_>,
+    verifier: &mut ProofVerifier<L>,
+    failed: &mut usize,
+) -> Inspected
 where
     L: Fn(&Dot, KeyId) -> Result<PublicKey, KeyRefusal>,
 {
@@ -163,15 +187,18 @@ where
     ack.note = read.vector_fault.map(AckNote::from);
     let refusal = if !inner.gate.knows(&op.dot.origin.node) {
         Some(OpRefusal::UnknownOrigin)
+    } else if let Err(why) = inner.gate.lets_in(own, &op) {
+        tracing::debug!(dot = %op.dot, %why, "an op is not taken");
+        Some(OpRefusal::from(why))
+    } else if *failed >= FAILED_PROOFS_MAX {
+        Some(OpRefusal::Busy)
     } else if let Err(fault) = verifier.verify(&op.dot, &hash, page_op.proof) {
+        *failed += usize::from(fault == ProofError::Invalid);
         Some(match fault {
             ProofError::UnknownKey { .. } => OpRefusal::UnknownOrigin,
             ProofError::KeyRevoked { .. } => OpRefusal::KeyRevoked,
             _ => OpRefusal::ProofInvalid,
         })
-    } else if let Err(why) = inner.gate.lets_in(own, &op) {
-        tracing::debug!(dot = %op.dot, %why, "an op is not taken");
-        Some(OpRefusal::from(why))
     } else {
         inner.rules.check(&op).err().map(|violation| {
             tracing::warn!(dot = %op.dot, slug = violation.slug, "an op breaks the rules of its kind");

@@ -231,6 +231,11 @@ impl Gate {
         Ok(Opened { asked, body })
     }
 
+    /// Lets a sender pay, out of its rate, for signatures that were verified for it and brought nothing.
+    pub(crate) fn charge(&self, sender: &NodeId, signatures: f64) {
+        self.with_sender(sender, |sender| sender.bucket.charge(signatures, Instant::now()));
+    }
+
     /// Opens a frame of the answer to `request`.
     pub(crate) fn open_answer(&self, request: &Asked, bytes: &Bytes) -> Result<OpenedAnswer, AnswerFault> {
         let invalid = |error: FrameError| AnswerFault::Invalid(error.slug());

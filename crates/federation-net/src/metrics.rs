@@ -50,7 +50,7 @@ pub struct NetCounters {
     pub admitted: BTreeMap<&'static str, u64>,
     /// Requests refused before their body was read, by slug.
     pub refused_frames: BTreeMap<&'static str, u64>,
-    /// Connections of the peer listener that came to nothing: `too_many`, `handshake`.
+    /// Connections of the peer listener that came to nothing: `too_many`, `handshake`, `silent`.
     pub refused_connections: BTreeMap<&'static str, u64>,
     /// Sessions ended, by direction and result: `push_complete`, `push_broken`, `pull_complete`,
     /// `pull_deferred` (something was refused for now), `pull_elsewhere` (the peer pushes meanwhile), `pull_broken`.

@@ -329,6 +329,7 @@ impl PeerService for Node {
             let (by_word, word) = match what {
                 TurnedAway::Connection => (&mut counters.refused_connections, "too_many"),
                 TurnedAway::Handshake => (&mut counters.refused_connections, "handshake"),
+                TurnedAway::Silent => (&mut counters.refused_connections, "silent"),
                 TurnedAway::Request(slug) => (&mut counters.refused_frames, slug.as_str()),
             };
             *by_word.entry(word).or_default() += 1;

@@ -48,6 +48,13 @@ impl TokenBucket {
         Err(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
     }
 
+    /// Takes `cost` tokens, whether they are there or not: what has been spent already is paid for later. The debt is at most
+    /// a full bucket.
+    pub(crate) fn charge(&mut self, cost: f64, now: Instant) {
+        self.refill(now);
+        self.tokens = (self.tokens - cost).max(-self.rate.burst);
+    }
+
     /// Whether nothing was taken for so long that it does not matter any more.
     pub(crate) fn is_full(&mut self, now: Instant) -> bool {
         self.refill(now);

@@ -205,6 +205,8 @@ pub enum TurnedAway {
     Connection,
     /// A handshake that failed, or was not finished in time.
     Handshake,
+    /// A connection on which nothing was asked in time.
+    Silent,
     /// A request.
     Request(Slug),
 }
@@ -224,5 +226,10 @@ impl Answer {
     /// Whether the connection ends with it: its other side speaks in the name of somebody else.
     pub(crate) fn ends_connection(&self) -> bool {
         self.slug == Slug::IdentityMismatch.as_str()
+    }
+
+    /// Whether it goes to somebody who did not prove to be the sender that the frame names.
+    pub(crate) fn is_to_nobody(&self) -> bool {
+        self.frames.is_none() && self.slug == Slug::SignatureInvalid.as_str()
     }
 }

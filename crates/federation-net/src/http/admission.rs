@@ -16,6 +16,8 @@ use crate::rate::{Rate, TokenBucket};
 const ADDRESSES_MAX: usize = 4_096;
 /// Tokens of a connection: a handshake costs about as much as twenty requests.
 const CONNECTION_COST: f64 = 20.0;
+/// Tokens of a request whose sender turned out not to be who it says: its signature was verified for nothing.
+const UNPROVEN_COST: f64 = 20.0;
 /// Bodies are counted in pieces of this size.
 const BODY_UNIT_BYTES: u64 = 1_024;
 
@@ -151,6 +153,11 @@ impl Admitted {
     /// Counts a request; not if too many came of late.
     pub(super) fn request(&self) -> bool {
         lock(&self.source.bucket).take(1.0, Instant::now()).is_ok()
+    }
+
+    /// Makes a request that was not proven cost more than one.
+    pub(super) fn unproven(&self) {
+        lock(&self.source.bucket).charge(UNPROVEN_COST, Instant::now());
     }
 
     /// Room for a body of up to so many bytes, as soon as there is some.

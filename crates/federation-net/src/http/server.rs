@@ -37,6 +37,8 @@ const STREAMS_MAX: u32 = 32;
 const BODY_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long an HTTP/1.1 caller may take for its headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may stay without a request: who dials has something to say.
+const SILENCE: Duration = Duration::from_secs(5);
 /// How long requests under way may take to end once the server stops.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -175,9 +177,10 @@ impl Accept {
             service: Arc::clone(&self.service),
             channel,
             admitted,
+            asked: CancellationToken::new(),
             end: CancellationToken::new(),
         });
-        let end = caller.end.clone();
+        let (asked, end) = (caller.asked.clone(), caller.end.clone());
         let builder = builder(TrackedExecutor::new(self.tasks.clone(), cut.clone()));
         let connection = builder.serve_connection(
             TokioIo::new(stream),
@@ -192,6 +195,7 @@ impl Accept {
             () = cut.cancelled() => return,
             () = self.stop.cancelled() => {}
             () = end.cancelled() => {}
+            () = stays_silent(&asked) => return self.service.turned_away(TurnedAway::Silent),
             _ = &mut connection => return,
         }
         connection.as_mut().graceful_shutdown();
@@ -200,6 +204,14 @@ impl Accept {
             () = cut.cancelled() => {}
             _ = tokio::time::timeout(DRAIN, connection) => {}
         }
+    }
+}
+
+/// Returns if nothing was asked for too long after the connection was made. What bounds a connection with requests has its
+/// timers in HTTP; before the first of them, while the version is read, HTTP has none.
+async fn stays_silent(asked: &CancellationToken) {
+    if tokio::time::timeout(SILENCE, asked.cancelled()).await.is_ok() {
+        std::future::pending().await
     }
 }
 
@@ -236,12 +248,15 @@ struct Caller {
     service: Arc<dyn PeerService>,
     channel: ChannelIdentity,
     admitted: Admitted,
+    /// Cancelled by the first request.
+    asked: CancellationToken,
     /// Cancelled when the connection is to end after the answers under way.
     end: CancellationToken,
 }
 
 impl Caller {
     async fn handle(&self, request: Request<Incoming>) -> Response<AnswerBody> {
+        self.asked.cancel();
         match self.read(request).await {
             Ok((route, frame)) => self.answer(route, frame).await,
             Err(slug) => {
@@ -281,6 +296,9 @@ impl Caller {
         let answer = self.service.call(&self.channel, route, frame).await;
         if answer.ends_connection() {
             self.end.cancel();
+        }
+        if answer.is_to_nobody() {
+            self.admitted.unproven();
         }
         let Answer { status, frames, slug } = answer;
         match frames {
