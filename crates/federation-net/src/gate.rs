@@ -220,6 +220,10 @@ impl Gate {
         let (sent_at, nonce) = (envelope.sent_at, envelope.nonce);
         self.with_sender(&envelope.sender, |sender| sender.window.check(sent_at, nonce, now))
             .map_err(refused)?;
+        // A sender that has used up its rate costs no signature more; nobody else can bring it there.
+        if self.with_sender(&envelope.sender, |sender| sender.bucket.is_empty(Instant::now())) {
+            return Err(self.refuse(&asked, Nack::of(Slug::RateLimited)));
+        }
         let verified = proven(channel, frame, &key).map_err(|error| bare(error.slug()))?;
         // Only what is proven to be a sender's own takes of its rate: nobody uses up another's.
         self.with_sender(&envelope.sender, |sender| sender.bucket.take(1.0, Instant::now()))

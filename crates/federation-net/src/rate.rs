@@ -55,6 +55,12 @@ impl TokenBucket {
         self.tokens = (self.tokens - cost).max(-self.rate.burst);
     }
 
+    /// Whether there is not one token.
+    pub(crate) fn is_empty(&mut self, now: Instant) -> bool {
+        self.refill(now);
+        self.tokens < 1.0
+    }
+
     /// Whether nothing was taken for so long that it does not matter any more.
     pub(crate) fn is_full(&mut self, now: Instant) -> bool {
         self.refill(now);

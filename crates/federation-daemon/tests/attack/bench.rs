@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use federation_daemon::enrolment::{key_file, peers_file};
 use federation_daemon::random::system_rng;
-use federation_daemon::supervisor::{Client, Mesh, MeshLogs, MeshSpec};
+use federation_daemon::supervisor::{Client, Mesh, MeshLinks, MeshLogs, MeshSpec};
 use federation_wire::frame::Route;
 use federation_wire::identity::Enrolment;
 use federation_wire::keys::NodeKey;
@@ -29,19 +29,12 @@ pub(crate) const HONEST: usize = 1;
 pub(crate) const OTHER: usize = 2;
 /// Memories that the honest node writes while it is recorded.
 const RECORDED_WRITES: usize = 20;
+/// In which the kernel counts processor time, on every machine of today.
+const TICKS_PER_SECOND: f64 = 100.0;
 /// A namespace that mallory may write in, and as long as the ones that stand in its place.
 pub(crate) const NAMESPACE: &str = "team/notes";
 /// What every memory says, and nothing else on the wire.
 pub(crate) const CONTENT: &str = "the-content-of-a-recorded-memory";
-
-/// What peers speak in a mesh.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wire {
-    /// Plain HTTP: an eavesdropper reads everything.
-    Plain,
-    /// Mutual TLS.
-    Tls,
-}
 
 /// A mesh whose node-2 reaches node-1 by way of a recorder.
 pub(crate) struct Bench {
@@ -69,24 +62,24 @@ pub(crate) struct State {
 
 impl Bench {
     /// So many nodes, all ready, and mallory enrolled at each.
-    pub(crate) async fn start(wire: Wire, nodes: usize) -> Self {
+    pub(crate) async fn start(links: MeshLinks, nodes: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let off: &[&str] = if wire == Wire::Plain { &["--peer-tls", "off"] } else { &[] };
         // What a node writes by itself from time to time would look like the work of an attack.
-        let args = ["--quorum-writes", "2", "--catchup-interval-secs", "0"].iter().chain(off);
+        let args = ["--quorum-writes", "2", "--catchup-interval-secs", "0"];
         let mut mesh = Mesh::prepare(MeshSpec {
             program: env!("CARGO_BIN_EXE_federationd").into(),
             dir: dir.path().to_owned(),
             nodes,
-            args: args.map(OsString::from).collect(),
+            args: args.map(OsString::from).into(),
             logs: MeshLogs::Files,
+            links,
         })
         .unwrap();
         let recorder = Recorder::start(mesh.node(VICTIM).unwrap().peer_address()).await;
         mesh.route(HONEST, VICTIM, recorder.address()).unwrap();
         let mallory = Sender::new("mallory", Arc::new(NodeKey::generate(&mut system_rng())));
         for node in mesh.nodes() {
-            enrol_mallory(&node.dir().join("peers.toml"), &mallory, wire);
+            enrol_mallory(&node.dir().join("peers.toml"), &mallory);
         }
         mesh.start_all(WITHIN).await.unwrap();
         let client = mesh.client().clone();
@@ -95,7 +88,7 @@ impl Bench {
 
     /// A mesh of three in the clear, with all that its eavesdropper has. It is quiet.
     pub(crate) async fn recorded() -> (Self, Loot) {
-        let bench = Self::start(Wire::Plain, 3).await;
+        let bench = Self::start(MeshLinks::Plain, 3).await;
         for number in 0..RECORDED_WRITES {
             bench.write(HONEST, &format!("recorded-{number}")).await;
         }
@@ -206,6 +199,16 @@ impl Bench {
         self.counted(index, "refused_frames", slug).await
     }
 
+    /// Seconds of processor time that a node has used.
+    pub(crate) fn processor_seconds(&self, index: usize) -> f64 {
+        let id = self.mesh.node(index).unwrap().process().unwrap().id();
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+        let behind_name = stat.rsplit(')').next().unwrap();
+        let ticks =
+            behind_name.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().unwrap());
+        ticks.sum::<f64>() / TICKS_PER_SECOND
+    }
+
     /// Bytes of a node's process that are in memory.
     pub(crate) fn resident_bytes(&self, index: usize) -> u64 {
         let id = self.mesh.node(index).unwrap().process().unwrap().id();
@@ -233,7 +236,8 @@ impl Bench {
             for index in 0..self.mesh.nodes().len() {
                 states.push(self.state(index).await);
             }
-            let is_equal = states.iter().all(|state| state.hash == states[0].hash && state.dots == states[0].dots);
+            let is_equal =
+                states.iter().all(|state| state.hash == states[0].hash && state.dots == states[0].dots);
             if !is_equal || states != before {
                 since = Instant::now();
                 before.clone_from(&states);
@@ -260,13 +264,8 @@ impl Bench {
     }
 }
 
-fn enrol_mallory(path: &Path, mallory: &Sender, wire: Wire) {
+fn enrol_mallory(path: &Path, mallory: &Sender) {
     let mut file = peers_file::load(path).unwrap();
-    if wire == Wire::Plain {
-        for url in file.peers.iter_mut().filter_map(|peer| peer.url.as_mut()) {
-            *url = url.replace("https://", "http://");
-        }
-    }
     let mut enrolment = Enrolment::full(mallory.id.as_str(), "", mallory.key.public());
     enrolment.url = None;
     let [replicates, grant, accept, relay, authors, kinds] = enrolment.trust_lists();

@@ -42,6 +42,28 @@ async fn flood(loot: &Arc<Loot>, make: fn(&Loot) -> Vec<u8>) -> (u64, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn wrong_proofs_are_not_verified_to_the_last_and_cost_who_sends_them_its_rate() {
+    let (bench, loot) = Bench::recorded().await;
+    let state = bench.state(VICTIM).await;
+    let line = Line::open(ATTACKER, loot.victim.address).await.unwrap();
+    for _ in 0..20 {
+        let frame = loot.page_of_wrong_proofs(1);
+        let answer = line.send(Route::Push, &frame).await.unwrap();
+        assert!([200, 429].contains(&answer.status), "{}", answer.status);
+    }
+    let wrong = bench.counted(VICTIM, "admitted_ops", "proof_invalid").await;
+    let unread = bench.counted(VICTIM, "admitted_ops", "busy").await;
+    println!("{wrong} wrong proofs were verified, {unread} were not");
+    assert!(wrong > 0 && wrong * 20 < unread, "{wrong}, {unread}");
+    assert!(bench.refused(VICTIM, "rate_limited").await > 0);
+    assert_eq!(bench.state(VICTIM).await, state);
+    // What one sender owes is owed by no other.
+    bench.write(HONEST, "afterwards").await;
+    bench.settled().await;
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nonces_that_nobody_proves_are_not_remembered_and_those_of_one_sender_cost_no_other() {
     let (bench, loot) = Bench::recorded().await;
     let loot = Arc::new(loot);
@@ -55,10 +77,17 @@ async fn nonces_that_nobody_proves_are_not_remembered_and_those_of_one_sender_co
             envelope.nonce = nonce();
         })
     };
+    let begun = Instant::now();
     let (taken, refused) = flood(&loot, forged).await;
-    println!("forged: {refused} refused, {taken} taken");
+    let verified = bench.refused(VICTIM, "signature_invalid").await;
+    println!("forged: {refused} refused, {verified} of them verified, {taken} taken");
     assert_eq!(taken, 0);
     assert!(refused > 100, "{refused}");
+    // Each takes twenty of what its address may ask.
+    let allowed = (16_000.0 + begun.elapsed().as_secs_f64() * 16_000.0) / 20.0;
+    #[expect(clippy::cast_precision_loss, reason = "a count of a short run")]
+    let verified = verified as f64;
+    assert!(verified <= allowed, "{verified} of {allowed}");
 
     // Mallory's own, all of them sound.
     let sound = |loot: &Loot| {
@@ -66,7 +95,8 @@ async fn nonces_that_nobody_proves_are_not_remembered_and_those_of_one_sender_co
     };
     let begun = Instant::now();
     let (taken, refused) = flood(&loot, sound).await;
-    let allowed = f64::from(PEER_FRAMES_BURST) + begun.elapsed().as_secs_f64() * f64::from(PEER_FRAMES_PER_SECOND);
+    let allowed =
+        f64::from(PEER_FRAMES_BURST) + begun.elapsed().as_secs_f64() * f64::from(PEER_FRAMES_PER_SECOND);
     println!("sound: {taken} taken of at most {allowed:.0}, {refused} refused");
     #[expect(clippy::cast_precision_loss, reason = "a count of a short run")]
     let taken = taken as f64;

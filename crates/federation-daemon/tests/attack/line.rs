@@ -43,8 +43,7 @@ pub(crate) struct Answer {
 impl Line {
     pub(crate) async fn open(from: Ipv4Addr, to: SocketAddr) -> Option<Self> {
         let stream = connect(from, to).await.ok()?;
-        let (sender, connection) =
-            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.ok()?;
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.ok()?;
         let mut driver = JoinSet::new();
         driver.spawn(async move { drop(connection.await) });
         Some(Self { sender, _driver: driver })

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use federation_core::dot::{Dot, Origin};
 use federation_core::id::{BootId, NodeId, RecordId, StoreId};
+use federation_core::limits::GROUP_OPS_MAX;
 use federation_core::op::{Body, Op, SealedOp};
 use federation_core::port::sealer::Sealer as _;
 use federation_core::port::store::Boot;
@@ -17,7 +18,7 @@ use federation_wire::keys::{NodeKey, PublicKey};
 use federation_wire::seal::GroupSealer;
 use federation_wire::v1::delivery::{Delivery, Lane, Page, PageOp};
 use federation_wire::v1::hello::Hello;
-use federation_wire::v1::op::{decode_op, op_hash};
+use federation_wire::v1::op::{decode_op, encode_op, op_hash};
 use rand::Rng as _;
 
 use crate::recorder::Recorded;
@@ -87,6 +88,18 @@ impl Loot {
         self.page_of_mallory(&[(op.to_vec(), self.mallory.proof(&self.mallory.origin(), op))])
     }
 
+    /// A page as full as can be of an op of mallory's with wrong proofs, each of which is another signature to verify.
+    pub(crate) fn page_of_wrong_proofs(&self, seq: u64) -> Vec<u8> {
+        let op = encode_op(&self.op_of_mallory(seq)).bytes.to_vec();
+        let proof = self.mallory.proof(&self.mallory.origin(), b"another op");
+        let wrong = |at: usize| {
+            let mut proof = proof.clone();
+            proof[12 + at % 32] ^= u8::try_from(at / 32 + 1).unwrap();
+            (op.clone(), proof)
+        };
+        self.page_of_mallory(&(0..GROUP_OPS_MAX).map(wrong).collect::<Vec<_>>())
+    }
+
     /// A hello of `sender`, made of a recorded one.
     pub(crate) fn hello_of(&self, sender: &Sender) -> Hello {
         let is_hello = |frame: &&Vec<u8>| envelope(frame).route == Route::Hello;
@@ -137,7 +150,7 @@ impl Sender {
 /// A page of the live lane.
 pub(crate) fn page(parts: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     let ops = parts.iter().map(|(op, proof)| PageOp { op, proof }).collect();
-    Page { lane: Lane::Live, ops }.to_bytes()
+    Page { lane: Lane::Live, receipts: Vec::new(), ops }.to_bytes()
 }
 
 pub(crate) fn envelope(frame: &[u8]) -> Envelope {

@@ -123,7 +123,9 @@ async fn a_stolen_key_speaks_for_its_node_alone_and_once_revoked_for_nobody() {
     elsewhere.dot.origin.epoch = BootId(0xbad);
     elsewhere.dot.seq = 1;
     let elsewhere = encode_op(&elsewhere).bytes.to_vec();
-    let proof = thief.sender.proof(&Dot { origin: decode_op(&elsewhere).unwrap().dot.origin, seq: 1 }.origin, &elsewhere);
+    let proof = thief
+        .sender
+        .proof(&Dot { origin: decode_op(&elsewhere).unwrap().dot.origin, seq: 1 }.origin, &elsewhere);
     assert_eq!(outcome(&loot, &loot.page_of_mallory(&[(elsewhere, proof)])).await, refused, "another epoch");
     let last = encode_op(&thief.last).bytes.to_vec();
     assert_eq!(relayed(&last).await, Ok(AckOutcome::Duplicate), "the last that is accepted");

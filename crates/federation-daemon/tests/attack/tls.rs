@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use federation_daemon::supervisor::MeshLinks;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::bench::{Bench, CONTENT, HONEST, VICTIM, WITHIN, Wire};
+use crate::bench::{Bench, CONTENT, HONEST, VICTIM, WITHIN};
 use crate::line::{ATTACKER, connect};
 
 /// Where in a record something is changed.
@@ -12,7 +13,7 @@ const FLIPS: [usize; 4] = [0, 5, 60, 400];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn recorded_ciphertext_opens_no_connection_whole_cut_or_flipped() {
-    let bench = Bench::start(Wire::Tls, 2).await;
+    let bench = Bench::start(MeshLinks::Tls, 2).await;
     for number in 0..20 {
         bench.write(HONEST, &format!("m-{number}")).await;
     }
@@ -22,7 +23,8 @@ async fn recorded_ciphertext_opens_no_connection_whole_cut_or_flipped() {
     for side in connections.iter().flat_map(|one| [&one.asked, &one.answered]) {
         assert!(!side.windows(marker.len()).any(|part| part == marker), "content in the clear");
     }
-    let asked: Vec<&Vec<u8>> = connections.iter().map(|one| &one.asked).filter(|side| side.len() > 1_000).collect();
+    let asked: Vec<&Vec<u8>> =
+        connections.iter().map(|one| &one.asked).filter(|side| side.len() > 1_000).collect();
     assert!(!asked.is_empty());
 
     let before = bench.state(VICTIM).await;

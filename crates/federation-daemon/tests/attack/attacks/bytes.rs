@@ -94,7 +94,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
         gets: Gets::Refused(Slug::SignatureInvalid),
         shots: |loot| {
             let swap = |other: &Vec<u8>| {
-                let mut frame = unsigned(&with_envelope(&loot.frames[1], |envelope| envelope.nonce = nonce()));
+                let mut frame =
+                    unsigned(&with_envelope(&loot.frames[1], |envelope| envelope.nonce = nonce()));
                 frame.extend_from_slice(&other[other.len() - 64..]);
                 Shot { by: crate::loot::envelope(&loot.frames[1]).route, ..push(frame) }
             };
@@ -119,7 +120,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
         gets: Gets::Refused(Slug::Malformed),
         shots: |loot| {
             let hello = loot.hello_of(&loot.mallory).to_bytes();
-            let cross = |by: Route, body: &[u8]| Shot { by, ..push(loot.mallory.sends(&loot.victim, by, body)) };
+            let cross =
+                |by: Route, body: &[u8]| Shot { by, ..push(loot.mallory.sends(&loot.victim, by, body)) };
             let page = body(&loot.undelivered[0]);
             vec![cross(Route::Push, &hello), cross(Route::Hello, page), cross(Route::Pull, page)]
         },

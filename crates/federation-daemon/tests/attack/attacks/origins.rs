@@ -22,7 +22,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
         name: "recorded ops with their proofs, in a page of another",
         gets: Gets::Known,
         shots: |loot| {
-            let parts: Vec<_> = loot.ops().iter().map(|op| (op.op.bytes.to_vec(), op.proof.to_vec())).collect();
+            let parts: Vec<_> =
+                loot.ops().iter().map(|op| (op.op.bytes.to_vec(), op.proof.to_vec())).collect();
             vec![push(loot.page_of_mallory(&parts))]
         },
     },
@@ -40,7 +41,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
         shots: |loot| {
             let ops = loot.ops();
             let others = ops.iter().zip(ops.iter().skip(1));
-            let swapped: Vec<_> = others.map(|(op, other)| (op.op.bytes.to_vec(), other.proof.to_vec())).collect();
+            let swapped: Vec<_> =
+                others.map(|(op, other)| (op.op.bytes.to_vec(), other.proof.to_vec())).collect();
             vec![push(loot.page_of_mallory(&swapped))]
         },
     },
@@ -106,7 +108,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
         gets: Gets::OpRefused(OpRefusal::ProofInvalid),
         shots: |loot| {
             let sealed = &loot.ops()[0];
-            let with = |proof: &[u8]| push(loot.page_of_mallory(&[(sealed.op.bytes.to_vec(), proof.to_vec())]));
+            let with =
+                |proof: &[u8]| push(loot.page_of_mallory(&[(sealed.op.bytes.to_vec(), proof.to_vec())]));
             let proof = &sealed.proof;
             vec![with(&[]), with(&proof[..proof.len() - 1]), with(&[&proof[..], &[0; 32]].concat())]
         },

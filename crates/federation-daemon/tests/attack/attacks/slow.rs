@@ -68,7 +68,11 @@ async fn whoever_is_slow_is_ended_and_others_are_served_meanwhile() {
     }
     assert!(writes > 1);
     assert_eq!(bench.refused(VICTIM, "slow_body").await, 1);
-    assert_eq!(bench.counted(VICTIM, "refused_connections", "silent").await, 3, "half of a head is no request");
+    assert_eq!(
+        bench.counted(VICTIM, "refused_connections", "silent").await,
+        3,
+        "half of a head is no request"
+    );
     bench.settled().await;
     bench.stop().await;
 }
