@@ -384,7 +384,7 @@ impl Script {
     /// Signs the acks that the page asks for, in the manner told.
     fn sign(&self, acks: &mut [OpAck], page: &Page<'_>, position: LogPosition, manner: Manner) {
         for ask in page.receipts.iter().filter(|_| manner != Manner::Unsigning) {
-            let ack = &mut acks[ask.index as usize];
+            let Some(ack) = acks.get_mut(ask.index as usize) else { continue };
             let (Some(dot), Ok(status)) = (ack.dot.clone(), ack.outcome.status()) else { continue };
             let hash = if manner == Manner::Forging { OpHash([0xff; 32]) } else { ack.hash };
             let held = Held { dot, hash, status, needed: ask.needed, position };

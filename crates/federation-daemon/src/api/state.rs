@@ -65,7 +65,6 @@ impl ApiState {
         access: Arc<Access>,
         meters: Arc<Meters>,
         reloader: Arc<Reloader>,
-        embedding_space: Option<EmbeddingSpace>,
         limits: RequestLimits,
     ) -> Self {
         Self {
@@ -75,12 +74,18 @@ impl ApiState {
             access,
             meters,
             reloader,
-            embedding_space,
+            embedding_space: None,
             permits: Arc::new(Semaphore::new(limits.requests_max)),
             bulk_permits: Arc::new(Semaphore::new(BULK_REQUESTS_MAX)),
             tasks: TaskTracker::new(),
             failed: CancellationToken::new(),
             body_deadline: limits.body_deadline,
         }
+    }
+
+    /// The same, of a node that indexes this space.
+    #[must_use]
+    pub fn indexing(self, embedding_space: Option<EmbeddingSpace>) -> Self {
+        Self { embedding_space, ..self }
     }
 }

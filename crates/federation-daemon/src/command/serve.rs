@@ -242,9 +242,9 @@ impl Running {
             Arc::clone(&access),
             meters,
             Arc::new(Reloader::new(given, started, reached)),
-            config.embedding_space,
             RequestLimits { requests_max: config.requests_max, body_deadline: config.body_timeout },
-        );
+        )
+        .indexing(config.embedding_space);
         let grace = config.shutdown_grace;
         let (routes, failed) = (router(api.clone()), api.failed.clone());
         let clients = ClientServer::spawn(clients, config.client_tls, routes, access, grace, failed)

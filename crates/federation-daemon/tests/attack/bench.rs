@@ -104,10 +104,10 @@ impl Bench {
                 })
             })
             .await;
-        let lost = bench.recorder.connections();
+        let before = bench.recorder.connections();
         bench.recorder.carry();
         bench.settled().await;
-        let loot = bench.loot(delivered, &lost).await;
+        let loot = bench.loot(delivered, &before).await;
         // The first hello of each teaches a node something durable; only then is it quiet.
         let line = Line::open(ATTACKER, loot.victim.address).await.unwrap();
         let hello = loot.mallory.sends(&loot.victim, Route::Hello, &loot.hello_of(&loot.mallory).to_bytes());

@@ -36,8 +36,8 @@ impl Attacker {
     pub(super) async fn equivocate(&mut self, victim: usize) -> Option<IntrusionAnswer> {
         let (id, key) = self.nodes.get(victim).cloned()?;
         let boot = self.address(victim).await?.boot;
-        let made = self.ops_sent_by(&id, boot).into_iter().filter_map(|bytes| decode_op(&bytes).ok());
-        let mut op = made.filter(|op| op.dot.origin.node == id && op.body.is_put()).last()?;
+        let mut made = self.ops_sent_by(&id, boot).into_iter().filter_map(|bytes| decode_op(&bytes).ok());
+        let mut op = made.rfind(|op| op.dot.origin.node == id && op.body.is_put())?;
         op.body = Body::Put { payload: EQUIVOCAL.into(), embedding: None, archived: false };
         let encoded = encode_op(&op);
         let proof = GroupSealer::new(key).seal(&op.dot.origin, &[encoded.hash]).pop()?;
