@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use federation_core::id::{AgentId, Kind, LogPosition, Namespace, RecordKey};
+use federation_core::id::{AgentId, Kind, Namespace, RecordKey};
 use federation_core::node_clock::NodeClock;
 use federation_core::op::{EncodedOp, Op, SealedOp};
 use federation_core::port::sealer::Sealer as _;
@@ -23,7 +23,7 @@ use federation_wire::v1::hello::HelloAnswer;
 use federation_wire::v1::pull::PullRequest;
 use federation_wire::v1::push::{Completion, PushAnswer};
 
-use crate::bench::{Bench, SOON, eventually, node_id, record_key};
+use crate::bench::{ACK_TIMEOUT, Bench, eventually, node_id, record_key};
 use crate::frames::Caller;
 
 fn globs(names: &[&str]) -> Vec<String> {
@@ -79,7 +79,8 @@ async fn each_op_is_refused_by_its_own_slug_and_the_rest_is_applied() {
     let caller = Caller::trusted_with(narrowly).await;
     let ops = ops_of_every_kind(&caller);
     let page = |lane| {
-        Page { lane, receipts: Vec::new(), ops: ops.iter().map(|(op, ..)| PageOp::of(op)).collect() }.to_bytes()
+        Page { lane, receipts: Vec::new(), ops: ops.iter().map(|(op, ..)| PageOp::of(op)).collect() }
+            .to_bytes()
     };
     let expected: Vec<_> = ops.iter().map(|(.., slug)| *slug).collect();
     let slugs = |answer: &PushAnswer| answer.acks.iter().map(|ack| ack.outcome.slug()).collect::<Vec<_>>();
@@ -119,11 +120,12 @@ async fn nothing_refused_is_there(caller: &Caller, ops: &[(SealedOp, Op, &str)])
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_op_is_sent_to_who_may_have_it_and_others_do_not_count() {
-    let (up, half) = (MockPeer::arrive as fn(&mut MockPeer), |enrolment: &mut Enrolment| match &*enrolment.id {
-        "a" => enrolment.grant = globs(&["other"]),
-        "b" => enrolment.replicates = globs(&["other"]),
-        _ => {}
-    });
+    let (up, half) =
+        (MockPeer::arrive as fn(&mut MockPeer), |enrolment: &mut Enrolment| match &*enrolment.id {
+            "a" => enrolment.grant = globs(&["other"]),
+            "b" => enrolment.replicates = globs(&["other"]),
+            _ => {}
+        });
     let bench = Bench::trusting(2, &["a", "b", "c"], up, half).await;
     for name in ["a", "b", "c"] {
         bench.await_state(name, LinkState::Up).await;
@@ -133,7 +135,6 @@ async fn an_op_is_sent_to_who_may_have_it_and_others_do_not_count() {
     assert_eq!((receipt.needed, named), (2, vec!["c".to_owned()]));
     let dot = &receipt.written.op.dot;
     assert!(bench.peer("c").holds(dot));
-    // Sessions have been over it when it is told so.
     for name in ["a", "b"] {
         assert!(!bench.peer(name).holds(dot), "{name}");
         assert_ne!(bench.node.op_status(dot).peers[&node_id(name)], OpAtPeer::Held);
@@ -145,13 +146,11 @@ async fn a_namespace_of_too_few_is_refused_before_anything_is_written() {
     let bench =
         Bench::trusting(2, &["a"], MockPeer::arrive, |enrolment| enrolment.grant = globs(&["other"])).await;
     bench.await_state("a", LinkState::Up).await;
-    let before = bench.node.status().position;
     let refused = bench.write("r").await.result;
     assert!(matches!(refused, Err(WriteError::InsufficientPeers { needed: 2, n: 1 })), "{refused:?}");
     assert!(!is_held(&bench, &record_key("r")).await);
     let status = bench.node.status();
     assert!(status.clock.is_empty(), "{:?}", status.clock);
-    assert!(before == status.position || before == LogPosition(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,10 +159,7 @@ async fn a_caller_is_told_what_it_is_granted_and_given_nothing_else() {
     let written = caller.bench.write("secret").await.met().written;
     let hello = caller.answered(Route::Hello, &caller.me().hello().to_bytes()).await;
     assert_eq!(HelloAnswer::from_bytes(&hello[0]).unwrap().granted, Scope::parse(["other"]).unwrap());
-    let pull = PullRequest {
-        clock: ClockPage::of(&NodeClock::new(), None),
-        bytes_max: 1 << 20,
-    };
+    let pull = PullRequest { clock: ClockPage::of(&NodeClock::new(), None), bytes_max: 1 << 20 };
     let frames = caller.answered(Route::Pull, &pull.to_bytes()).await;
     assert!(!frames.is_empty());
     for body in frames {
@@ -193,12 +189,15 @@ async fn a_peer_whose_clock_is_off_is_not_asked_without_end() {
         peer.arrive();
     })
     .await;
-    eventually("the first attempt has failed", || bench.node.status().peers.iter().any(|peer| peer.state == LinkState::Down)).await;
+    eventually("the first attempt has failed", || {
+        bench.node.status().peers.iter().any(|peer| peer.state == LinkState::Down)
+    })
+    .await;
     let before = bench.peer("a").hellos_received();
     let answered = bench.write("r").await;
-    assert!(answered.after < SOON, "{answered:?}");
+    assert!(answered.after < ACK_TIMEOUT, "{answered:?}");
     let said = bench.peer("a").hellos_received() - before;
-    answered.not_met_with(Reason::Refused, 1, 2, &[("a", "refused")]);
-    // The attempt for the write, and one of the link's own that may fall into its time.
-    assert!((2..=4).contains(&said), "{said} hellos");
+    answered.not_met_with(Reason::Refused, 1, 2, &[("a", "request_refused")]);
+    // Two for the write's attempt, and for each of the link's own in that time; one that has no end goes to 66.
+    assert!((2..20).contains(&said), "{said} hellos");
 }

@@ -17,6 +17,7 @@ mod credentials;
 mod receipt;
 mod reload;
 mod sample;
+mod scopes;
 mod secured;
 mod shutdown;
 mod space;
