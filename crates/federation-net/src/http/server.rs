@@ -211,7 +211,7 @@ impl Accept {
 /// timers in HTTP; before the first of them, while the version is read, HTTP has none.
 async fn stays_silent(asked: &CancellationToken) {
     if tokio::time::timeout(SILENCE, asked.cancelled()).await.is_ok() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
