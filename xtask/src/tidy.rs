@@ -12,7 +12,7 @@ use crate::violation::Violation;
 
 type Rule = fn(&[SourceFile]) -> Vec<Violation>;
 
-const RULES: [Rule; 17] = [
+const RULES: [Rule; 18] = [
     tree::no_mod_rs,
     tree::file_length,
     tree::whitespace,
@@ -29,6 +29,7 @@ const RULES: [Rule; 17] = [
     docs::decisions_are_listed,
     docs::dependencies_have_reasons,
     docs::links_lead_to_files,
+    docs::named_tests_exist,
     docs::plain_text,
 ];
 

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use federation_net::enrolled::Enrolled;
 use federation_net::http::ListenerLimits;
-use federation_net::http::client::HttpTransport;
-use federation_net::tls::{Credentials, PeerTls};
+use federation_net::tls::Credentials;
 use federation_net::transport::{ChannelIdentity, TransportError};
 use federation_tests::mock_peer::MockPeer;
 use federation_wire::identity::{Directory, Enrolment, KeyEntry, KeyState};
@@ -96,13 +94,8 @@ async fn the_dialling_side_closes_what_it_has_open_to_a_node_that_is_revoked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_asks_on_a_connection_that_is_being_closed_is_told_so() {
     let site = Site::of(&[entry("a")]).await;
-    let me = MockPeer::new("a");
-    let credentials = Credentials::of_node_key(me.id(), me.key()).unwrap();
-    let enrolled = Enrolled::new(Directory::default());
-    let transport = HttpTransport::new(PeerTls::new(enrolled.clone(), credentials).unwrap());
-    let caller = Arc::new(Caller { me, transport });
+    let caller = Arc::new(Caller::new("a", &site));
     for round in 0..100 {
-        enrolled.replace(Directory::new(&[site.enrolment()]).unwrap());
         let line = Arc::new(caller.dial(&site).await.unwrap());
         let mut asking = JoinSet::new();
         for _ in 0..6 {
@@ -110,9 +103,10 @@ async fn whoever_asks_on_a_connection_that_is_being_closed_is_told_so() {
             asking.spawn(async move { while caller.says_hello(&line).await == Ok(TAKEN) {} });
         }
         assert_eq!(caller.says_hello(&line).await, Ok(TAKEN));
-        enrolled.replace(Directory::default());
+        caller.enrolled.replace(Directory::new(&[retired(site.enrolment())]).unwrap());
         // One of before may still be on its way out.
         assert!(!caller.transport.close_unproven().is_empty());
+        caller.enrolled.replace(Directory::new(&[site.enrolment()]).unwrap());
         let ended = tokio::time::timeout(PATIENCE, asking.join_all()).await;
         assert!(ended.is_ok(), "round {round}");
     }

@@ -85,6 +85,35 @@ pub(crate) fn links_lead_to_files(files: &[SourceFile]) -> Vec<Violation> {
     violations
 }
 
+/// The document that says which test shows what.
+const THREATS: &str = "docs/SECURITY.md";
+
+/// A test that the threats name, as `file::test`, is in that file.
+pub(crate) fn named_tests_exist(files: &[SourceFile]) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for file in files.iter().filter(|file| file.path == THREATS) {
+        for (line, text) in numbered(&file.text) {
+            for (module, test) in text.split('`').skip(1).step_by(2).filter_map(|code| code.rsplit_once("::"))
+            {
+                // `net::tls` names code: tests are sentences.
+                if test.matches('_').count() < 3 || has_test(files, module, test) {
+                    continue;
+                }
+                violations.push(Violation::at(THREATS, line, "test", format!("no test {test} in {module}")));
+            }
+        }
+    }
+    violations
+}
+
+fn has_test(files: &[SourceFile], module: &str, test: &str) -> bool {
+    let (name, function) = (format!("/{module}.rs"), format!("fn {test}("));
+    files.iter().filter(|file| file.path.ends_with(&name)).any(|file| {
+        let tests = file.test_lines();
+        numbered(&file.code).any(|(line, text)| tests.contains(&line) && text.contains(&function))
+    })
+}
+
 /// Documents and code are plain text: no pictographs.
 pub(crate) fn plain_text(files: &[SourceFile]) -> Vec<Violation> {
     let is_pictograph = |c: char| matches!(u32::from(c), 0x2600..=0x27bf | 0x1f000..=0x1faff);
@@ -162,6 +191,17 @@ mod tests {
         let files =
             [("docs/a.md", text), ("docs/b.md", ""), ("docs/adr/1.md", ""), ("README.md", "[x](docs)\n")];
         assert_eq!(found(links_lead_to_files, &files), ["docs/a.md:1", "docs/a.md:2"]);
+    }
+
+    #[test]
+    fn a_test_that_is_named_and_not_there_is_seen() {
+        let text = "`net::tls` `t/a::what_is_there_is_found`\n`t/a::what_is_not_there_is_seen`\n`b::what_is_there_is_found`\n";
+        let files = [
+            (THREATS, text),
+            ("x/tests/t/a.rs", "fn what_is_there_is_found() {}\n// fn what_is_not_there_is_seen()\n"),
+            ("src/b.rs", "fn what_is_there_is_found() {}\n#[cfg(test)]\nmod tests {}\n"),
+        ];
+        assert_eq!(found(named_tests_exist, &files), ["docs/SECURITY.md:2", "docs/SECURITY.md:3"]);
     }
 
     #[test]
