@@ -144,8 +144,7 @@ enum Binds {
 }
 
 fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    federation_wire::hex::write(ring::digest::digest(&ring::digest::SHA256, certificate).as_ref())
 }
 
 /// All that were begun are ended, all were answered 201, and all nodes hold all of them.

@@ -55,9 +55,9 @@ async fn a_receipt_is_checked_with_public_keys_alone_and_a_changed_one_proves_no
         ("/version", json!(2)),
     ];
     for (field, value) in changes {
-        let mut changed = receipt.clone();
-        *changed.pointer_mut(field).unwrap() = value;
-        at.fails(&changed);
+        let mut tampered = receipt.clone();
+        *tampered.pointer_mut(field).unwrap() = value;
+        at.fails(&tampered);
     }
     let mut short = receipt.clone();
     short["acks"].as_array_mut().unwrap().truncate(1);

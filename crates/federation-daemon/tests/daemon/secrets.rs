@@ -12,6 +12,7 @@ use federation_daemon::random::system_rng;
 use federation_daemon::supervisor::{Client, Process};
 use federation_daemon::tokens_file;
 use federation_wire::api::token::{ClientSecret, TokensFile};
+use federation_wire::hex;
 use hyper::Method;
 use serde_json::json;
 
@@ -28,7 +29,7 @@ struct Secret {
 
 impl Secret {
     fn of(what: impl Into<String>, bytes: &[u8]) -> Self {
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex::write(bytes);
         // As `Debug` shows bytes, without the ends.
         let listed = format!("{bytes:?}");
         let texts = [
@@ -67,6 +68,10 @@ fn scalar(pem: &str) -> Vec<u8> {
     der[at + 2..at + 34].to_vec()
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one story: the secrets, what goes wrong, and where it is looked for them"
+)]
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_goes_wrong_no_secret_is_said_at_the_loudest_level() {
     let dir = tempfile::tempdir().unwrap();
@@ -163,10 +168,9 @@ async fn whatever_goes_wrong_no_secret_is_said_at_the_loudest_level() {
     for_each_file(dir.path(), &mut |path, bytes| {
         // A segment of the log is zeros behind its end.
         let bytes = &bytes[..bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1)];
-        let is_their_own =
-            path.extension().is_some_and(|extension| extension == "node" || extension == "key");
+        let holds_a_key = path.extension().is_some_and(|extension| extension == "node" || extension == "key");
         for secret in &secrets {
-            if is_their_own {
+            if holds_a_key {
                 in_their_own += usize::from(secret.is_in(bytes));
             } else {
                 secret.is_not_in(&path.display().to_string(), bytes);

@@ -93,7 +93,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
                 envelope.recipient = loot.other.id.clone();
                 envelope.recipient_boot = loot.other.boot;
             });
-            shots.iter_mut().for_each(|shot| shot.to = OTHER);
+            for shot in &mut shots {
+                shot.to = OTHER;
+            }
             shots
         },
     },
@@ -105,7 +107,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
                 envelope.route = Route::Pull;
                 envelope.nonce = nonce();
             });
-            shots.iter_mut().for_each(|shot| shot.by = Route::Pull);
+            for shot in &mut shots {
+                shot.by = Route::Pull;
+            }
             shots
         },
     },
