@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use federation_core::id::{AgentId, Kind, LogPosition, Namespace, RecordKey};
+use federation_core::id::{AgentId, Kind, Namespace, RecordKey};
 use federation_core::node_clock::NodeClock;
 use federation_core::op::{EncodedOp, Op, SealedOp};
 use federation_core::port::sealer::Sealer as _;
@@ -23,7 +23,7 @@ use federation_wire::v1::hello::HelloAnswer;
 use federation_wire::v1::pull::PullRequest;
 use federation_wire::v1::push::{Completion, PushAnswer};
 
-use crate::bench::{Bench, SOON, eventually, node_id, record_key};
+use crate::bench::{ACK_TIMEOUT, Bench, eventually, node_id, record_key};
 use crate::frames::Caller;
 
 fn globs(names: &[&str]) -> Vec<String> {
@@ -135,7 +135,6 @@ async fn an_op_is_sent_to_who_may_have_it_and_others_do_not_count() {
     assert_eq!((receipt.needed, named), (2, vec!["c".to_owned()]));
     let dot = &receipt.written.op.dot;
     assert!(bench.peer("c").holds(dot));
-    // Sessions have been over it when it is told so.
     for name in ["a", "b"] {
         assert!(!bench.peer(name).holds(dot), "{name}");
         assert_ne!(bench.node.op_status(dot).peers[&node_id(name)], OpAtPeer::Held);
@@ -147,13 +146,11 @@ async fn a_namespace_of_too_few_is_refused_before_anything_is_written() {
     let bench =
         Bench::trusting(2, &["a"], MockPeer::arrive, |enrolment| enrolment.grant = globs(&["other"])).await;
     bench.await_state("a", LinkState::Up).await;
-    let before = bench.node.status().position;
     let refused = bench.write("r").await.result;
     assert!(matches!(refused, Err(WriteError::InsufficientPeers { needed: 2, n: 1 })), "{refused:?}");
     assert!(!is_held(&bench, &record_key("r")).await);
     let status = bench.node.status();
     assert!(status.clock.is_empty(), "{:?}", status.clock);
-    assert!(before == status.position || before == LogPosition(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,9 +195,9 @@ async fn a_peer_whose_clock_is_off_is_not_asked_without_end() {
     .await;
     let before = bench.peer("a").hellos_received();
     let answered = bench.write("r").await;
-    assert!(answered.after < SOON, "{answered:?}");
+    assert!(answered.after < ACK_TIMEOUT, "{answered:?}");
     let said = bench.peer("a").hellos_received() - before;
-    answered.not_met_with(Reason::Refused, 1, 2, &[("a", "refused")]);
-    // The attempt for the write, and one of the link's own that may fall into its time.
-    assert!((2..=4).contains(&said), "{said} hellos");
+    answered.not_met_with(Reason::Refused, 1, 2, &[("a", "request_refused")]);
+    // Two for the write's attempt, and for each of the link's own in that time; one that has no end goes to 66.
+    assert!((2..20).contains(&said), "{said} hellos");
 }

@@ -19,6 +19,7 @@ mod enrolment;
 mod receipt;
 mod reload;
 mod sample;
+mod scopes;
 mod secrets;
 mod secured;
 mod shutdown;

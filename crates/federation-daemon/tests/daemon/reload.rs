@@ -94,19 +94,19 @@ impl Writers {
 }
 
 /// Runs a command of an operator in a node's directory.
-fn run(dir: &Path, args: &[&str]) -> String {
+pub(crate) fn run(dir: &Path, args: &[&str]) -> String {
     let output = federationd_in(dir, args);
     assert!(output.status.success(), "{args:?}: {}", stderr(&output));
     stdout(&output)
 }
 
-async fn reload(client: &Client, mesh: &Mesh, index: usize) -> Value {
+pub(crate) async fn reload(client: &Client, mesh: &Mesh, index: usize) -> Value {
     let answer = client.post(&format!("{}/api/v1/admin/reload", url(mesh, index)), &json!({})).await;
     expect(&answer.expect("an answer"), 200)
 }
 
 /// The line behind a command's output that an operator pastes elsewhere, as arguments.
-fn pasted(output: &str, command: &str) -> Vec<String> {
+pub(crate) fn pasted(output: &str, command: &str) -> Vec<String> {
     let line = output.lines().find(|line| line.contains(command)).expect("a line to paste");
     line.split_whitespace().skip(1).map(str::to_owned).collect()
 }
