@@ -114,7 +114,8 @@ impl Node {
 
     /// Takes in who takes part from here on, while everything goes on.
     ///
-    /// The caller cuts the connections that [`Changes::cut`] names: they are its listener's and its transport's.
+    /// The caller cuts the connections that are proven no more: they are its listener's and its transport's
+    /// ([`crate::http::server::PeerServer::close_unproven`] and its like).
     ///
     /// # Errors
     /// [`StartError`]; nothing is changed then.
