@@ -22,8 +22,8 @@ impl Enrolled {
     }
 
     /// From here on these nodes are enrolled. Whoever is not any more fails its next handshake and its next frame; its
-    /// open connections are closed by [`crate::http::server::PeerServer::close`] and
-    /// [`crate::http::client::HttpTransport::close`].
+    /// open connections are closed by [`crate::http::server::PeerServer::close_unproven`] and
+    /// [`crate::http::client::HttpTransport::close_unproven`].
     pub fn replace(&self, directory: Directory) {
         self.0.store(Arc::new(directory));
     }
