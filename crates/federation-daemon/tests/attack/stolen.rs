@@ -81,8 +81,7 @@ async fn a_stolen_key_speaks_for_its_node_alone_and_once_revoked_for_nobody() {
     let other = Sender { id: loot.other.id.clone(), ..thief.sender.clone() };
     let as_other = thief.page(&loot, &other, &thief.forged(101));
     assert_eq!(outcome(&loot, &as_other).await, Err("unknown_peer".into()));
-    let mut of_other = thief.last.clone();
-    of_other.dot = Dot { origin: loot.mallory.origin(), seq: 1 };
+    let of_other = loot.op_of_mallory(1);
     let bytes = encode_op(&of_other).bytes.to_vec();
     let proof = thief.sender.proof(&of_other.dot.origin, &bytes);
     let frame = thief.sender.sends(&loot.victim, Route::Push, &crate::loot::page(&[(bytes, proof)]));

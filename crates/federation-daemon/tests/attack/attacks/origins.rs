@@ -17,6 +17,9 @@ use federation_wire::v1::push::Completion;
 use super::{Attack, Gets, Shot, push};
 use crate::loot::{Loot, body};
 
+/// Wrong proofs in one page: past sixteen no more are looked at.
+const WRONG: usize = 16;
+
 pub(crate) const ATTACKS: &[Attack] = &[
     Attack {
         name: "recorded ops with their proofs, in a page of another",
@@ -40,7 +43,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
         gets: Gets::OpRefused(OpRefusal::ProofInvalid),
         shots: |loot| {
             let ops = loot.ops();
-            let others = ops.iter().zip(ops.iter().skip(1));
+            let others = ops.iter().zip(ops.iter().skip(1)).take(WRONG);
             let swapped: Vec<_> =
                 others.map(|(op, other)| (op.op.bytes.to_vec(), other.proof.to_vec())).collect();
             vec![push(loot.page_of_mallory(&swapped))]
@@ -53,6 +56,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
             let changed: Vec<_> = loot
                 .ops()
                 .iter()
+                .take(WRONG)
                 .map(|sealed| {
                     let mut op = decode_op(&sealed.op.bytes).unwrap();
                     op.dot.seq += 1_000;
