@@ -106,7 +106,7 @@ async fn whatever_goes_wrong_no_secret_is_said_at_the_loudest_level() {
         let pem = fs::read_to_string(&key).unwrap();
         let mut tls = Secret::of(format!("the TLS key of {}", node.name), &scalar(&pem));
         // As it stands in the file: the scalar begins in the first line, which the second one goes on with.
-        tls.forms.extend(pem.lines().filter(|line| !line.starts_with('-')).skip(1).map(|line| line.into()));
+        tls.forms.extend(pem.lines().filter(|line| !line.starts_with('-')).skip(1).map(Into::into));
         secrets.push(tls);
     }
     let base = format!("http://{}", a.listen);
