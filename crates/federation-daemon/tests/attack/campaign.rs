@@ -1,8 +1,9 @@
 //! Attacks at full speed beside honest clients, whose write latency must stay within twice what it is without.
 //!
 //! A test asserts no time: in the usual run the figures are printed. With `FEDERATION_ATTACK_SECS`, which says how long each
-//! phase lasts, the bound is held. Attackers have threads of the lowest priority, as far as they would be on machines of
-//! their own, and addresses of their own.
+//! phase lasts, the bound is held. Attackers have threads of the lowest priority and addresses of their own; they share the
+//! machine with the nodes all the same. So each attack is also made on another mesh of this machine, and the bound is held
+//! against that: what is left is what an attack does to the nodes, and not what it takes of the machine.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -111,36 +112,42 @@ impl Seen {
 async fn honest_clients_get_no_error_and_their_latency_stays_within_bounds() {
     let seconds = std::env::var(SECONDS).ok().map(|text| text.parse().unwrap());
     let lasts = Duration::from_secs(seconds.unwrap_or(1));
-    let (bench, loot) = Bench::recorded().await;
-    let loot = Arc::new(loot);
+    let ((bench, loot), (decoy, of_decoy)) = (Bench::recorded().await, Bench::recorded().await);
+    let (loot, of_decoy) = (Arc::new(loot), Arc::new(of_decoy));
     let resident = bench.resident_bytes(VICTIM);
     let mut runs = 0;
-    let mut slowest: f64 = 0.0;
-    let mut quiet = measured(&bench, "nobody", lasts, &mut runs).await;
-    let each = CREWS.iter().map(std::slice::from_ref);
-    for crews in each.chain([CREWS]) {
-        let name = if let [crew] = crews { crew.name } else { "all of them" };
-        let sent = Arc::new(AtomicU64::new(0));
-        let attackers = attack(crews, &loot, &sent);
-        let seen = measured(&bench, name, lasts, &mut runs).await;
-        attackers.shutdown_background();
-        let ratios = [0, 1].map(|node| seen[node].as_secs_f64() / quiet[node].as_secs_f64());
-        let per_second = sent.load(Ordering::Relaxed) / lasts.as_secs();
-        println!(
-            "    {per_second} attacks/s; p99 at the honest peer x {:.2}, at the victim x {:.2}",
-            ratios[0], ratios[1]
-        );
-        slowest = ratios.into_iter().fold(slowest, f64::max);
-        // The machine is not the same all the time: each crew is held against what was just before it.
-        quiet = measured(&bench, "nobody", lasts, &mut runs).await;
+    let mut worst: f64 = 0.0;
+    for crews in CREWS.iter().map(std::slice::from_ref).chain([CREWS]) {
+        println!("{}:", if let [crew] = crews { crew.name } else { "all of them" });
+        let quiet = measured(&bench, "no attack", lasts, &mut runs).await;
+        let mut under = [quiet; 2];
+        for (under, (what, loot)) in under.iter_mut().zip([("another mesh", &of_decoy), ("this mesh", &loot)])
+        {
+            let sent = Arc::new(AtomicU64::new(0));
+            let attackers = attack(crews, loot, &sent);
+            *under = measured(&bench, what, lasts, &mut runs).await;
+            attackers.shutdown_background();
+            println!("    {} attacks/s", sent.load(Ordering::Relaxed) / lasts.as_secs());
+        }
+        for (node, name) in ["honest peer", "victim"].into_iter().enumerate() {
+            let [quiet, machine, attacked] = [quiet, under[0], under[1]].map(|p99| p99[node].as_secs_f64());
+            println!(
+                "    p99 at the {name}: x {:.2} of no attack, x {:.2} of an attack on another mesh",
+                attacked / quiet,
+                attacked / machine
+            );
+            worst = worst.max(attacked / machine);
+        }
     }
     let grown = bench.resident_bytes(VICTIM).saturating_sub(resident);
-    println!("worst ratio {slowest:.2}; the victim has {} MiB more than before in memory", grown >> 20);
+    println!("worst ratio {worst:.2}; the victim has {} MiB more than before in memory", grown >> 20);
     if seconds.is_some() {
-        assert!(slowest <= RATIO_MAX, "{slowest}");
+        assert!(worst <= RATIO_MAX, "{worst}");
     }
-    bench.settled().await;
-    bench.stop().await;
+    for bench in [bench, decoy] {
+        bench.settled().await;
+        bench.stop().await;
+    }
 }
 
 /// The 99th percentile of writes at the honest peer and at the victim, W = 2.

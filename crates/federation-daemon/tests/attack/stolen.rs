@@ -94,13 +94,14 @@ async fn a_stolen_key_speaks_for_its_node_alone_and_once_revoked_for_nobody() {
     let answer = outcome(&loot, &thief.page(&loot, &thief.sender, &changed)).await;
     assert_eq!(answer, Ok(AckOutcome::Refused(OpRefusal::Equivocation)));
     assert_eq!(bench.counted(VICTIM, "alarms", "equivocation").await, 1);
-    // A boot of its own is one that the node does not list: it is told to re-bootstrap first, and an alarm is set off.
+    // A boot of its own, in which its disk has less than the node had, is taken for a rollback, and an alarm is set off.
     let line = Line::open(ATTACKER, loot.victim.address).await.unwrap();
     let own = Sender { boot: BootId(0xbad), ..thief.sender.clone() };
     let hello = Hello { position: thief_position(), ..loot.hello_of(&own) };
     let answer = line.send(Route::Hello, &own.sends(&loot.victim, Route::Hello, &hello.to_bytes())).await;
     let answer = answer.unwrap();
-    println!("a hello under a stolen key, of a boot that its node has not had: {}", answer.status);
+    assert_eq!(answer.status, 200);
+    assert_eq!(bench.counted(VICTIM, "alarms", "peer_must_rebootstrap").await, 1);
     assert_eq!(bench.state(VICTIM).await.content(), before.content());
 
     revoke(&bench, &thief.last.dot).await;
