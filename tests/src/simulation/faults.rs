@@ -214,6 +214,10 @@ impl World {
     async fn attack(&mut self, node: usize, draw: u64) -> bool {
         let at = usize::try_from(draw % Strike::ALL.len() as u64).unwrap_or(0);
         let Some(strike) = Strike::ALL.get(at).filter(|_| self.is_node(node)) else { return false };
+        // A node that keeps a part cannot hold a claim against what it would make true (`net::vouch`): it trusts its relays.
+        if *strike == Strike::CompletionBeyond && self.mesh.scopes.are_there() {
+            return false;
+        }
         let intrusion = self.attacks.attacker.strike(*strike, node).await;
         let was_tried = intrusion.answer != IntrusionAnswer::None;
         if matches!(intrusion.answer, IntrusionAnswer::Refused { .. }) {
