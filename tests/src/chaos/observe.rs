@@ -43,7 +43,11 @@ pub async fn settle(caller: &Caller, backlog_ops: u64) -> Settling {
 }
 
 /// What each node shows of each record of these calls, and which acknowledged ops of contended ones it has.
+///
+/// Equal records come before equal clocks: what was replaced while a node was away enters its clock with the end of
+/// the session alone. So a node has as long to know of it as it has to become equal.
 pub async fn final_states(caller: &Caller, calls: &[Call]) -> FinalStates {
+    let deadline = Instant::now() + Duration::from_millis(settling_limit_ms(calls.len() as u64));
     let keys: BTreeSet<&str> = calls.iter().map(|call| call.key.as_str()).collect();
     let contended = calls.iter().filter(|call| call.sharing == Sharing::Contended);
     let dots: BTreeSet<&DotText> = contended.filter_map(Call::acknowledged).collect();
@@ -67,7 +71,7 @@ pub async fn final_states(caller: &Caller, calls: &[Call]) -> FinalStates {
         for dot in &dots {
             let (caller, dot) = (caller.clone(), (*dot).clone());
             open.spawn(async move {
-                let is_known = is_known(&caller, node, &dot).await;
+                let is_known = is_known_by(deadline, &caller, node, &dot).await;
                 Found::Op(dot, node, is_known)
             });
             bounded(&mut open, &mut note).await;
@@ -104,6 +108,19 @@ fn grouped<K: Ord, V>(by_node: BTreeMap<(K, usize), V>) -> BTreeMap<K, Vec<V>> {
 async fn state_hash(caller: &Caller, node: usize) -> Option<String> {
     let status = caller.get(node, "/api/v1/status?hash=true").await?;
     status.pointer("/state_hash/hash").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// Whether a node has an op by then.
+async fn is_known_by(deadline: Instant, caller: &Caller, node: usize, dot: &DotText) -> bool {
+    loop {
+        if is_known(caller, node, dot).await {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 /// Whether a node has an op: live, or covered by what replaced it.
