@@ -132,6 +132,9 @@ pub struct Link {
     failed_pages: u32,
     lane: VecDeque<Arc<Written>>,
     lane_bytes: usize,
+    /// Ops at the front of the lane that the attempt under way began with, or that went to the peer before it: its
+    /// failure counts the peer out for these alone.
+    attempted: usize,
     in_flight: BTreeMap<u64, Vec<Arc<Written>>>,
     last_page: u64,
     sessions: Sessions,
@@ -180,6 +183,7 @@ impl Link {
             failed_pages: 0,
             lane: VecDeque::new(),
             lane_bytes: 0,
+            attempted: 0,
             in_flight: BTreeMap::new(),
             last_page: 0,
             sessions: Sessions::default(),
@@ -290,6 +294,8 @@ impl Link {
                 self.lane.len() <= LIVE_LANE_OPS_MAX + LIVE_PAGES_IN_FLIGHT_MAX * GROUP_OPS_MAX,
                 "the lane is bounded",
             ),
+            (self.attempted <= self.lane.len(), "what was attempted waits"),
+            (self.phase != LinkPhase::Up || self.attempted == 0, "an attempt ends when up"),
             (self.in_flight.len() <= LIVE_PAGES_IN_FLIGHT_MAX, "pages under way are bounded"),
             (self.phase == LinkPhase::Up || self.in_flight.is_empty(), "pages are under way only when up"),
             (self.phase != LinkPhase::Connecting || self.hello.is_some(), "connecting means hello"),
@@ -337,8 +343,12 @@ impl Link {
 
     fn hello(&mut self, out: &mut Vec<LinkCommand>) {
         if self.hello.is_none() {
-            let is_open = self.phase == LinkPhase::Up;
-            self.hello = Some(if is_open { HelloOn::Open } else { HelloOn::Fresh });
+            self.hello = Some(if self.phase == LinkPhase::Up {
+                HelloOn::Open
+            } else {
+                self.attempted = self.lane.len();
+                HelloOn::Fresh
+            });
             out.push(LinkCommand::Hello);
         }
     }
@@ -353,6 +363,7 @@ impl Link {
     ) {
         self.hello = None;
         self.phase = LinkPhase::Up;
+        self.attempted = 0;
         self.failed_attempts = 0;
         self.timers.attempt = None;
         self.timers.catch_up = self.catchup_interval.map(|every| now.saturating_add(jittered(every, draw)));
@@ -379,6 +390,8 @@ impl Link {
         }
     }
 
+    /// The peer counts out for the ops that the attempt was for. One that was written since waits for the next, which comes
+    /// soon: what failed may be of before whatever has ended by now.
     fn down(&mut self, now: MonoMs, draw: u64, failure: PeerFailure, out: &mut Vec<LinkCommand>) {
         self.hello = None;
         self.failed_pages = 0;
@@ -390,10 +403,13 @@ impl Link {
         self.timers.attempt = Some(now.saturating_add(wait));
         self.sessions.push_wanted = true;
         out.push(LinkCommand::Disconnect);
-        let ops: Vec<_> = self.lane.drain(..).collect();
-        self.lane_bytes = 0;
+        let ops: Vec<_> = self.lane.drain(..std::mem::take(&mut self.attempted)).collect();
+        self.lane_bytes -= ops.iter().map(|op| op.sealed.size_bytes()).sum::<usize>();
         if !ops.is_empty() {
             out.push(LinkCommand::CountOut { ops, failure });
+        }
+        if !self.lane.is_empty() {
+            self.attempt_soon(now, out);
         }
     }
 
@@ -430,6 +446,7 @@ impl Link {
 
     fn requeue_in_flight(&mut self) {
         for (_, ops) in std::mem::take(&mut self.in_flight).into_iter().rev() {
+            self.attempted += ops.len();
             for op in ops.into_iter().rev() {
                 self.lane_bytes += op.sealed.size_bytes();
                 self.lane.push_front(op);

@@ -110,12 +110,41 @@ fn a_write_to_a_peer_in_backoff_gets_one_attempt_and_only_its_failure_counts_the
     bench.tell(LinkEvent::Start);
     assert_eq!(bench.tell(LinkEvent::HelloFailed(PeerFailure::Unreachable)), [Did::Disconnect]);
     bench.now = MonoMs(60);
-    assert_eq!(bench.offer(1..=1), [Did::Hello]);
-    assert_eq!(bench.offer(2..=2), [], "the attempt is shared");
+    assert_eq!(bench.offer(1..=2), [Did::Hello]);
     let failed = bench.tell(LinkEvent::HelloFailed(PeerFailure::Unreachable));
     assert_eq!(failed, [Did::Disconnect, Did::CountOut(2)]);
     assert_eq!(bench.offer(3..=3), [], "not at once again");
+    assert_eq!(bench.offer(4..=4), [], "the attempt to come is shared");
     assert_eq!(bench.after(50), [Did::Hello], "but very soon");
+    let failed = bench.tell(LinkEvent::HelloFailed(PeerFailure::Unreachable));
+    assert_eq!(failed, [Did::Disconnect, Did::CountOut(2)]);
+}
+
+#[test]
+fn an_attempt_that_began_before_a_write_does_not_count_the_peer_out_for_it() {
+    let refused = || LinkEvent::HelloFailed(PeerFailure::RequestRefused);
+    let mut bench = Bench::new();
+    bench.tell(LinkEvent::Start);
+    assert_eq!(bench.offer(1..=2), []);
+    assert_eq!(bench.tell(refused()), [Did::Disconnect], "what was refused was said before the write");
+    assert_eq!(bench.link.lane_ops(), 2);
+    assert_eq!(bench.after(50), [Did::Hello], "an attempt of its own, not at the end of the backoff");
+    assert_eq!(bench.offer(3..=3), []);
+    assert_eq!(bench.tell(refused()), [Did::Disconnect, Did::CountOut(2)]);
+    assert_eq!(bench.after(50), [Did::Hello]);
+    let answered = bench.tell(LinkEvent::HelloAnswered { lacks: false, offers: false });
+    assert_eq!(answered, [Did::Push, Did::Live(1, 1)]);
+
+    // The same with the pages of a peer that answers hello and nothing else.
+    for page in 1..=2 {
+        assert_eq!(bench.tell(LinkEvent::PageFailed { page, failure: LOST }), [Did::Disconnect, Did::Hello]);
+        bench.tell(LinkEvent::HelloAnswered { lacks: false, offers: false });
+    }
+    bench.offer(4..=4);
+    bench.offer(5..=6);
+    let third = bench.tell(LinkEvent::PageFailed { page: 3, failure: LOST });
+    assert_eq!(third, [Did::Disconnect, Did::CountOut(2)], "what went out; the rest waits");
+    assert_eq!(bench.after(50), [Did::Hello]);
 }
 
 #[test]
@@ -142,8 +171,8 @@ fn a_hello_that_fails_on_an_open_connection_counts_nobody_out_before_a_fresh_one
     bench.offer(1..=2);
     let timed_out = || LinkEvent::HelloFailed(PeerFailure::TimedOut);
     assert_eq!(bench.tell(timed_out()), [Did::Disconnect, Did::Hello], "nobody has tried anew yet");
-    assert_eq!(bench.offer(3..=3), [], "the attempt is shared");
-    assert_eq!(bench.tell(timed_out()), [Did::Disconnect, Did::CountOut(3)]);
+    assert_eq!(bench.offer(3..=3), [], "after that attempt began");
+    assert_eq!(bench.tell(timed_out()), [Did::Disconnect, Did::CountOut(2)]);
     assert_eq!(bench.link.failed_attempts(), 1);
 
     // The same with a page that fails while the hello is under way: the hello is that of the dropped connection.

@@ -208,8 +208,7 @@ impl Driver {
 }
 
 fn count_out(inner: &Inner, peer: &Peer, ops: &[Arc<Written>], failure: PeerFailure) {
-    // The time that ran out was that of an attempt, which may have begun long before the write: a peer that hangs
-    // counts until the write's own deadline.
+    // A peer that hangs counts until the write's own deadline, which is not that of an attempt.
     if failure == PeerFailure::TimedOut {
         return;
     }
