@@ -108,6 +108,17 @@ impl MeshScopes {
         1 + enrolled.iter().filter(|entry| has(&entry.replicates) && has(&entry.grant)).count()
     }
 
+    /// How many nodes can promise a write of a namespace at a node, if all is well: that node, and those that keep it, are
+    /// granted it by that node and grant it that node. None without scopes: all.
+    pub fn can_promise(&self, at: usize, namespace: &Namespace) -> Option<usize> {
+        self.with(|inner| {
+            let (scopes, name) = (inner.scopes.as_ref()?, namespace.as_str());
+            let gives_back =
+                |of: &usize| *of == at || (scopes.grants(at, *of, name) && scopes.grants(*of, at, name));
+            Some(scopes.keepers(name).iter().filter(|of| gives_back(of)).count())
+        })
+    }
+
     /// A node is to keep this from its next start on. False if a namespace would not be held by enough nodes that reach
     /// each other, or nothing changes.
     pub fn change(&self, node: usize, keeps: &BTreeSet<String>) -> bool {
