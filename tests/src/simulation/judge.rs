@@ -63,7 +63,9 @@ impl World {
                 .push(Duration::from_millis(ms.saturating_sub(settling.allowance_ms)));
         }
         self.history.settlings.push(settling);
+        // At the same instant: writes that were not waited for go on.
         self.take_stock();
+        self.try_old_keys().await;
         for leak in self.mesh.scopes.take_leaks() {
             self.history.intrusions.push(Intrusion {
                 kind: "an op out of scope".to_owned(),
