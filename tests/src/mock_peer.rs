@@ -103,6 +103,7 @@ struct State {
     pushes_received: u64,
     hellos_received: u64,
     acks_signed: u64,
+    granted: Scope,
 }
 
 impl MockPeer {
@@ -127,6 +128,7 @@ impl MockPeer {
                     pushes_received: 0,
                     hellos_received: 0,
                     acks_signed: 0,
+                    granted: Scope::everything(),
                 }),
             }),
             address: socket.local_addr().expect("a bound socket"),
@@ -178,6 +180,11 @@ impl MockPeer {
     pub fn answer_all(&self, manner: Manner) {
         self.answer_hellos(manner);
         self.answer_pushes(manner);
+    }
+
+    /// What it grants the caller from its next hello on; everything before.
+    pub fn grant(&self, granted: Scope) {
+        self.script.state().granted = granted;
     }
 
     /// Whether it took the op.
@@ -343,7 +350,7 @@ impl Script {
         match Hello::from_bytes(body) {
             Ok(hello) => {
                 let own = self.hello(hello.clock_wanted_after.as_ref());
-                let answer = HelloAnswer { hello: own, granted: Scope::everything() };
+                let answer = HelloAnswer { hello: own, granted: self.state().granted.clone() };
                 self.answer(request, &answer.to_bytes())
             }
             Err(_) => self.refuse(request, Nack::of(Slug::Malformed)),

@@ -272,6 +272,37 @@ pub enum Fault {
         /// What is sent.
         draw: u64,
     },
+    /// One node takes in the next key of another, beside the present one.
+    KeyEnrolled {
+        /// Whose key.
+        node: usize,
+        /// Where.
+        at: usize,
+    },
+    /// A node signs with its next key from here on, once all others have it.
+    KeyActivated {
+        /// The node.
+        node: usize,
+    },
+    /// One node takes in that the key which another signed with before is over.
+    KeyEnded {
+        /// Whose key.
+        node: usize,
+        /// Where.
+        at: usize,
+        /// For how much.
+        how: KeyEnd,
+    },
+}
+
+/// What an old key is still good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyEnd {
+    /// All ops that it sealed.
+    Retired,
+    /// The ops that its node had made by then.
+    Revoked,
 }
 
 impl Fault {
@@ -301,6 +332,9 @@ impl Fault {
             Self::SlowDisk { .. } => FaultClass::SlowDisk,
             Self::ScopeChanged { .. } => FaultClass::ScopeChanged,
             Self::ForgedPeer { .. } => FaultClass::ForgedPeer,
+            Self::KeyEnrolled { .. } | Self::KeyActivated { .. } | Self::KeyEnded { .. } => {
+                FaultClass::KeyRotated
+            }
             Self::MendLinks
             | Self::Start { .. }
             | Self::StartAll
@@ -311,9 +345,8 @@ impl Fault {
 }
 
 /// Faults of the design whose feature is not built yet.
-pub const MISSING_FAULTS: [&str; 3] = [
+pub const MISSING_FAULTS: [&str; 2] = [
     "peer added, removed, moved (a mesh changes its members in issue 5)",
-    "peer re-keyed or revoked (issue 4)",
     "bit_flip in a closed segment (found by `federationd verify`; mended by the digest of issue 5)",
 ];
 

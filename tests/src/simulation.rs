@@ -10,6 +10,7 @@ pub mod disks;
 mod faults;
 mod judge;
 pub mod kept;
+pub mod keys;
 pub mod mesh;
 pub mod observed;
 pub mod proof;

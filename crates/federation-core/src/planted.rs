@@ -46,6 +46,8 @@ pub enum Defect {
     ScopeLeak,
     /// Completion covers what is held back.
     CompleteBeyondScope,
+    /// What a revoked key seals is taken.
+    BelieveRevokedKeys,
 }
 
 /// A defect that cannot be planted yet: what it would break is not built.
@@ -63,7 +65,7 @@ pub struct StillToCome {
 
 impl Defect {
     /// All of them: those of the chaos campaigns, then the rules of the design in the order of their counterexamples.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::LazyFsync,
         Self::AckBeforeCommit,
         Self::CursorSkips,
@@ -82,6 +84,7 @@ impl Defect {
         Self::VoidLostSeqs,
         Self::ScopeLeak,
         Self::CompleteBeyondScope,
+        Self::BelieveRevokedKeys,
     ];
 
     /// Its name, as options and environment variables have it.
@@ -105,6 +108,7 @@ impl Defect {
             Self::VoidLostSeqs => "void-lost-seqs",
             Self::ScopeLeak => "scope-leak",
             Self::CompleteBeyondScope => "complete-beyond-scope",
+            Self::BelieveRevokedKeys => "believe-revoked-keys",
         }
     }
 
@@ -156,6 +160,7 @@ impl Defect {
             Self::CompleteBeyondScope => {
                 "Completion covers ops that the sender does not send, because they are outside its scope or its grant."
             }
+            Self::BelieveRevokedKeys => "Ops are taken under a revoked key whatever their numbers are.",
         }
     }
 
@@ -168,7 +173,8 @@ impl Defect {
             | Self::ForgetTombstone
             | Self::LwwDrop
             | Self::AcceptReplay
-            | Self::ScopeLeak => None,
+            | Self::ScopeLeak
+            | Self::BelieveRevokedKeys => None,
             Self::CompleteOverRefused => Some("1"),
             Self::CompleteOverContexts => Some("1b"),
             Self::BelieveOldBoots => Some("2"),

@@ -199,6 +199,7 @@ fn event() -> impl Strategy<Value = Event> {
         Just(PeerFailure::ConnectionLost),
         Just(PeerFailure::TimedOut),
         Just(PeerFailure::RequestRefused),
+        Just(PeerFailure::Withheld),
         Just(PeerFailure::Abandoned),
     ];
     prop_oneof![
@@ -398,6 +399,7 @@ fn slugs_are_distinct_and_stable() {
         (PeerOutcome::Failed(PeerFailure::ConnectionLost), "connection_lost"),
         (PeerOutcome::Failed(PeerFailure::TimedOut), "timeout"),
         (PeerOutcome::Failed(PeerFailure::RequestRefused), "request_refused"),
+        (PeerOutcome::Failed(PeerFailure::Withheld), "withheld"),
         (PeerOutcome::Failed(PeerFailure::Abandoned), "abandoned"),
     ];
     for (outcome, slug) in outcomes {

@@ -60,7 +60,7 @@ impl From<AnswerFault> for ExchangeError {
                 Self::WrongBoot(boot)
             }
             AnswerFault::Nack(nack) => Self::Nack(nack.slug),
-            AnswerFault::Invalid(_) => Self::Invalid,
+            AnswerFault::Invalid(_) | AnswerFault::KeyEnded => Self::Invalid,
         }
     }
 }
@@ -121,7 +121,8 @@ fn open(inner: &Inner, peer: &Peer, request: &Asked, bytes: &Bytes) -> Result<Op
     let is_forged = match &opened {
         Ok(answer) => answer.envelope.sender_boot != request.envelope.recipient_boot,
         Err(AnswerFault::Invalid(_)) => true,
-        Err(AnswerFault::Nack(_)) => false,
+        // Given before, perhaps, and overtaken by the enrolment.
+        Err(AnswerFault::Nack(_) | AnswerFault::KeyEnded) => false,
     };
     if is_forged {
         inner.alarm(&peer.id, Alarm::AnswerForged);

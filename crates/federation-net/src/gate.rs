@@ -55,6 +55,8 @@ struct Sender {
 pub(crate) struct Asked {
     pub(crate) envelope: Envelope,
     pub(crate) channel: ChannelIdentity,
+    /// Who was enrolled then.
+    pub(crate) enrolled: Arc<Directory>,
 }
 
 /// A request whose sender is proven.
@@ -78,6 +80,8 @@ pub(crate) enum AnswerFault {
     Nack(Nack),
     /// What came is not the peer's answer to this request.
     Invalid(Slug),
+    /// It names a key that was the peer's when this was asked, and has been retired or revoked since.
+    KeyEnded,
 }
 
 impl Gate {
@@ -180,7 +184,7 @@ impl Gate {
         channel: ChannelIdentity,
     ) -> (Bytes, Asked) {
         let envelope = self.envelope(FrameKind::Request, route, peer, peer_boot);
-        let asked = Asked { envelope, channel };
+        let asked = Asked { envelope, channel, enrolled: self.enrolled.directory() };
         (self.seal(&asked.channel, asked.envelope.clone(), body), asked)
     }
 
@@ -209,9 +213,10 @@ impl Gate {
         bytes: &Bytes,
     ) -> Result<Opened, Answer> {
         let frame = ReceivedFrame::parse(bytes).map_err(|error| bare(error.slug()))?;
-        let key = self.caller(channel, frame.header()).map_err(bare)?;
+        let enrolled = self.enrolled.directory();
+        let key = caller(&enrolled, channel, frame.header()).map_err(bare)?;
         let envelope = frame.header().envelope.clone();
-        let asked = Asked { envelope, channel: channel.clone() };
+        let asked = Asked { envelope, channel: channel.clone(), enrolled };
         let envelope = &asked.envelope;
         let now = self.wall.now();
         let refused = |error: FrameError| self.refuse(&asked, error.nack());
@@ -246,7 +251,11 @@ impl Gate {
         let frame = ReceivedFrame::parse(bytes).map_err(invalid)?;
         let envelope = frame.header().envelope.clone();
         check_answer(&envelope, &request.envelope).map_err(invalid)?;
-        let key = self.caller(&request.channel, frame.header()).map_err(AnswerFault::Invalid)?;
+        let sender = |enrolled: &Directory| caller(enrolled, &request.channel, frame.header());
+        let key = sender(&self.enrolled.directory()).map_err(|slug| match slug {
+            Slug::PeerRevoked if sender(&request.enrolled).is_ok() => AnswerFault::KeyEnded,
+            slug => AnswerFault::Invalid(slug),
+        })?;
         let verified = proven(&request.channel, frame, &key).map_err(invalid)?;
         verified.body().map_err(invalid)?;
         let body = bytes.slice(verified.body_range());
@@ -262,27 +271,6 @@ impl Gate {
             SenderProof::Signature => frame::seal(&self.keys.active(), envelope, body),
             SenderProof::Channel => frame::seal_for_channel(self.keys.active().id(), envelope, body),
         })
-    }
-
-    /// The key of whoever a frame says that it is from, if that is whom its channel proves and who is enrolled.
-    fn caller(&self, channel: &ChannelIdentity, header: &Header) -> Result<PublicKey, Slug> {
-        let sender = &header.envelope.sender;
-        if channel.node().is_some_and(|node| node != sender) {
-            return Err(Slug::IdentityMismatch);
-        }
-        let directory = self.enrolled.directory();
-        let is_senders = |key| directory.node(sender).is_some_and(|node| node.keys.contains_key(&key));
-        // Where a key proves the channel, that one must be good: the sender may sign with its next one by now.
-        let key_id = match channel.key() {
-            Some(_) if !is_senders(header.key_id) => return Err(Slug::IdentityMismatch),
-            Some(proven) => proven,
-            None => header.key_id,
-        };
-        match directory.calling_key(sender, key_id) {
-            Some(key) => Ok(key.clone()),
-            None if is_senders(key_id) => Err(Slug::PeerRevoked),
-            None => Err(Slug::UnknownPeer),
-        }
     }
 
     fn envelope(
@@ -315,6 +303,26 @@ impl Gate {
             window: NonceWindow::new(),
             bucket: TokenBucket::new(self.rate, Instant::now()),
         }))
+    }
+}
+
+/// The key of whoever a frame says that it is from, if that is whom its channel proves and who is enrolled there.
+fn caller(directory: &Directory, channel: &ChannelIdentity, header: &Header) -> Result<PublicKey, Slug> {
+    let sender = &header.envelope.sender;
+    if channel.node().is_some_and(|node| node != sender) {
+        return Err(Slug::IdentityMismatch);
+    }
+    let is_senders = |key| directory.node(sender).is_some_and(|node| node.keys.contains_key(&key));
+    // Where a key proves the channel, that one must be good: the sender may sign with its next one by now.
+    let key_id = match channel.key() {
+        Some(_) if !is_senders(header.key_id) => return Err(Slug::IdentityMismatch),
+        Some(proven) => proven,
+        None => header.key_id,
+    };
+    match directory.calling_key(sender, key_id) {
+        Some(key) => Ok(key.clone()),
+        None if is_senders(key_id) => Err(Slug::PeerRevoked),
+        None => Err(Slug::UnknownPeer),
     }
 }
 

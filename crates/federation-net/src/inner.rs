@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use federation_core::coordinator::{Coordinator, Settled};
 use federation_core::dot::Dot;
-use federation_core::id::{BootId, NodeId};
+use federation_core::id::{BootId, Namespace, NodeId};
 use federation_core::port::clock::WallClock;
 use federation_core::port::rules::RecordRules;
 use federation_core::port::store::{Facts, Health, ReplicaStore, Snapshot};
@@ -52,9 +52,18 @@ pub(crate) struct Inner {
 #[derive(Debug, Default)]
 pub(crate) struct OpenWrites {
     pub(crate) coordinator: Coordinator,
-    pub(crate) waiting: BTreeMap<Dot, oneshot::Sender<SettledWrite>>,
+    pub(crate) waiting: BTreeMap<Dot, WaitingWrite>,
     /// Those that are to be proven by signed acks.
     pub(crate) receipts: BTreeMap<Dot, ReceiptUnderWay>,
+}
+
+/// An open write, to whoever waits for it.
+#[derive(Debug)]
+pub(crate) struct WaitingWrite {
+    /// The namespace of its record.
+    pub(crate) namespace: Namespace,
+    /// Where it is answered.
+    pub(crate) answer: oneshot::Sender<SettledWrite>,
 }
 
 /// The receipt of an open write.
@@ -137,7 +146,10 @@ impl Inner {
                 let receipt = open.receipts.remove(&write.dot);
                 if let Some(waiting) = open.waiting.remove(&write.dot) {
                     let acks = receipt.map(|receipt| receipt.acks.into_values().collect());
-                    answers.push((waiting, SettledWrite { settled: write, acks: acks.unwrap_or_default() }));
+                    answers.push((
+                        waiting.answer,
+                        SettledWrite { settled: write, acks: acks.unwrap_or_default() },
+                    ));
                 }
             }
         }

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::{QuorumNotMet, WriteError};
-use crate::inner::{Inner, ReceiptUnderWay, SettledWrite, lock};
+use crate::inner::{Inner, ReceiptUnderWay, SettledWrite, WaitingWrite, lock};
 use crate::peer::Peer;
 use crate::peer::hello::own_store;
 use crate::status::Readiness;
@@ -210,7 +210,8 @@ fn committed(inner: &Arc<Inner>, written: &Arc<Written>, plan: &Plan) -> oneshot
         MonoMs(plan.started_at.0.saturating_add(timeout_ms).saturating_add(1)),
     );
     inner.with_open_writes(|open, now, out| {
-        open.waiting.insert(written.op.dot.clone(), sender);
+        let waiting = WaitingWrite { namespace: written.op.key.namespace.clone(), answer: sender };
+        open.waiting.insert(written.op.dot.clone(), waiting);
         if plan.proof == Proof::SignedAcks {
             let receipt = ReceiptUnderWay { needed: nodes(plan.needed), acks: BTreeMap::new() };
             open.receipts.insert(written.op.dot.clone(), receipt);

@@ -1,7 +1,8 @@
-//! The planted defect of this crate takes frames that a sound node refuses, and no others.
+//! The planted defects of this crate take frames and ops that a sound node refuses, and no others.
 
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
+use federation_core::dot::{Dot, Origin};
 use federation_core::id::{BootId, NodeId};
 use federation_core::limits::FRAME_AGE_MAX;
 use federation_core::planted::{Defect, plant};
@@ -9,6 +10,8 @@ use federation_core::time::WallMs;
 use federation_wire::frame::{
     Addressed, Envelope, FrameError, FrameKind, Nonce, NonceWindow, Route, check_request,
 };
+use federation_wire::identity::{AcceptedSeries, Directory, Enrolment, KeyRefusal, KeyState};
+use federation_wire::keys::NodeKey;
 use federation_wire::slug::Slug;
 
 const NOW: WallMs = WallMs(1_000_000);
@@ -40,7 +43,6 @@ fn said_twice() -> [Result<(), Slug>; 2] {
     })
 }
 
-#[test]
 fn accept_replay_asks_for_neither_boot_nor_time_nor_nonce() {
     let old = |e: &mut Envelope| e.sent_at = WallMs(NOW.0 - FRAME_AGE_MAX.0 - 1);
     let of_a_boot_before = |e: &mut Envelope| e.recipient_boot = BootId(2);
@@ -60,4 +62,30 @@ fn accept_replay_asks_for_neither_boot_nor_time_nor_nonce() {
 
     plant(None);
     assert_eq!([said(old), said(of_a_boot_before)], [Err(Slug::Stale), Err(Slug::WrongBoot)]);
+}
+
+/// The op beyond what a revoked key may have sealed.
+fn beyond() -> Option<KeyRefusal> {
+    let key = NodeKey::from_seed(&[1; 32]);
+    let mut revoked = Enrolment::full("a", "https://127.0.0.1:1", key.public());
+    revoked.keys[0].state = KeyState::Revoked;
+    revoked.keys[0].accepted = vec![AcceptedSeries { epoch: "0000000000000005".into(), last_seq: 7 }];
+    let directory = Directory::new(&[revoked]).unwrap();
+    let origin = Origin { node: NodeId::new("a").unwrap(), epoch: BootId(5) };
+    directory.sealing_key(&Dot { origin, seq: 8 }, key.id()).err()
+}
+
+fn believe_revoked_keys_asks_for_no_number() {
+    assert_eq!(beyond(), Some(KeyRefusal::Revoked));
+    plant(Some(Defect::BelieveRevokedKeys));
+    assert_eq!(beyond(), None);
+    plant(None);
+    assert_eq!(beyond(), Some(KeyRefusal::Revoked));
+}
+
+/// One after the other: one defect is planted in a process.
+#[test]
+fn each_defect_takes_what_it_says() {
+    accept_replay_asks_for_neither_boot_nor_time_nor_nonce();
+    believe_revoked_keys_asks_for_no_number();
 }

@@ -60,11 +60,13 @@ pub enum FaultClass {
     ScopeChanged,
     /// [`Fault::ForgedPeer`].
     ForgedPeer,
+    /// [`Fault::KeyEnrolled`], [`Fault::KeyActivated`], [`Fault::KeyEnded`].
+    KeyRotated,
 }
 
 impl FaultClass {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Partition,
         Self::PartitionOneWay,
         Self::PartitionMinority,
@@ -89,6 +91,7 @@ impl FaultClass {
         Self::SlowDisk,
         Self::ScopeChanged,
         Self::ForgedPeer,
+        Self::KeyRotated,
     ];
 
     /// As `--faults` and schedules name it.
@@ -118,6 +121,7 @@ impl FaultClass {
             Self::SlowDisk => "slow_disk",
             Self::ScopeChanged => "scope_changed",
             Self::ForgedPeer => "forged_peer",
+            Self::KeyRotated => "key_rotated",
         }
     }
 }

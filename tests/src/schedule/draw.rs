@@ -3,14 +3,14 @@
 //! Each seed leaves some classes of faults out: what one class hides, another seed shows (swarm testing, Groce et al.
 //! 2012).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use rand::distr::uniform::{SampleRange, SampleUniform};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::scopes::one_of;
-use super::{Fault, FaultClass, NAMESPACES, Schedule, Scopes, Step, Wanted, Write};
+use super::{Fault, FaultClass, KeyEnd, NAMESPACES, Schedule, Scopes, Step, Wanted, Write};
 
 /// What a schedule is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +67,7 @@ pub fn draw(drawing: &Drawing) -> Schedule {
         tokens: Vec::new(),
         next_token: 0,
         images: Vec::new(),
+        rotation: VecDeque::new(),
         steps: Vec::new(),
     };
     for _ in 0..drawing.calls {
@@ -86,6 +87,8 @@ struct Hand {
     next_token: u32,
     /// Nodes of whose disks an image was kept.
     images: Vec<usize>,
+    /// What is left of the rotation of a key.
+    rotation: VecDeque<Fault>,
     steps: Vec<Step>,
 }
 
@@ -94,6 +97,12 @@ impl Hand {
     fn turn(&mut self) {
         if self.draw(0..100) < 8 {
             self.event();
+        }
+        if !self.rotation.is_empty()
+            && self.draw(0..4) == 0
+            && let Some(next) = self.rotation.pop_front()
+        {
+            self.fault(next);
         }
         if self.draw(0..150) == 0 {
             self.steps.push(Step::Heal);
@@ -234,6 +243,7 @@ impl Hand {
                 let draw = self.random.random();
                 self.fault(Fault::ForgedPeer { node, draw });
             }
+            FaultClass::KeyRotated => self.rotate_key(node),
             FaultClass::PowerCut
             | FaultClass::KillPrimaryMidWrite
             | FaultClass::RestartRolling
@@ -253,6 +263,21 @@ impl Hand {
         }
         let keeps = keeps.clone();
         self.fault(Fault::ScopeChanged { node, keeps });
+    }
+
+    /// A node gets another key: all others take it in, in some order, it signs with it, and the one before ends. Of one
+    /// node at a time, as an operator does it.
+    fn rotate_key(&mut self, node: usize) {
+        if !self.rotation.is_empty() {
+            return;
+        }
+        let how = if self.draw(0..2) == 0 { KeyEnd::Retired } else { KeyEnd::Revoked };
+        let (first, last) = (self.draw(1..self.nodes), self.draw(1..self.nodes));
+        let n = self.nodes;
+        let others = |from: usize| (0..n - 1).map(move |more| (node + 1 + (from + more) % (n - 1)) % n);
+        self.rotation.extend(others(first).map(|at| Fault::KeyEnrolled { node, at }));
+        self.rotation.push_back(Fault::KeyActivated { node });
+        self.rotation.extend(others(last).map(|at| Fault::KeyEnded { node, at, how }));
     }
 
     fn machine_fault(&mut self, class: FaultClass, node: usize) {

@@ -4,6 +4,7 @@ mod ear;
 mod forger;
 pub(super) mod liar;
 mod mangler;
+mod thief;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,6 +173,13 @@ impl Attacker {
             }
         };
         Self { ear: Ear::new(network.clone()), network, random, wall, nodes, own_key }
+    }
+
+    /// Steals the key that a node signs with from here on, too.
+    pub fn learn(&mut self, node: usize, key: Arc<NodeKey>) {
+        if let Some((_, known)) = self.nodes.get_mut(node) {
+            *known = key;
+        }
     }
 
     /// Remembers some of what has gone over the network of late. Every strike does so too.

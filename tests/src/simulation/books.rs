@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use federation_core::decide::Condition;
 use federation_core::dot::Dot;
 use federation_core::hlc::Hlc;
-use federation_core::id::{AgentId, NodeId, RecordKey};
+use federation_core::id::{AgentId, BootId, NodeId, RecordKey};
 use federation_core::op::{Body, Op};
 use federation_core::record::{Record, Version};
 use federation_core::time::WallMs;
@@ -168,6 +168,16 @@ impl Books {
     /// Every op with its record, whoever made it.
     pub fn dots(&self) -> Vec<(Dot, RecordKey)> {
         self.lock().ops.iter().map(|(dot, op)| (dot.clone(), op.key.clone())).collect()
+    }
+
+    /// The last number of each series that a node has made ops of.
+    pub fn last_seqs(&self, node: &NodeId) -> BTreeMap<BootId, u64> {
+        let mut last = BTreeMap::new();
+        for dot in self.lock().ops.keys().filter(|dot| dot.origin.node == *node) {
+            let seq = last.entry(dot.origin.epoch).or_default();
+            *seq = dot.seq.max(*seq);
+        }
+        last
     }
 
     /// The ops that their origins have made.

@@ -12,7 +12,7 @@ pub struct Coverage {
 }
 
 /// What a campaign that ran long enough must have reached, each at least once: else it has shown nothing of it.
-pub const TO_REACH: [&str; 31] = [
+pub const TO_REACH: [&str; 35] = [
     "writes acknowledged",
     "writes not promised",
     "writes refused",
@@ -44,6 +44,10 @@ pub const TO_REACH: [&str; 31] = [
     "completions limited by scope",
     "writes with fewer replicas than nodes",
     "writes out of scope refused",
+    "keys rotated",
+    "keys retired",
+    "keys revoked",
+    "intrusions by an old key refused",
 ];
 
 /// What the design wants reached and no feature exists for yet.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use federation_core::id::NodeId;
+use federation_net::status::Readiness;
 use tokio::time::Instant;
 
 use super::SimulatedWall;
@@ -13,7 +14,7 @@ use super::mesh::Mesh;
 use super::world::{ComingBack, World};
 use crate::history::IntrusionAnswer;
 use crate::network::Network;
-use crate::schedule::Fault;
+use crate::schedule::{Fault, KeyEnd};
 
 /// Who sends what it may not.
 pub(super) struct Attacks {
@@ -49,6 +50,9 @@ impl World {
             | Fault::SlowDisk { .. }
             | Fault::MendDisks => self.node_fault(fault),
             Fault::ForgedPeer { node, draw } => self.attack(*node, *draw).await,
+            Fault::KeyEnrolled { .. } | Fault::KeyActivated { .. } | Fault::KeyEnded { .. } => {
+                self.key_fault(fault).await
+            }
             _ => self.network_fault(fault),
         };
         if let Some(class) = fault.class().filter(|_| took_effect) {
@@ -208,6 +212,63 @@ impl World {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// A step of the rotation of a key. Whoever has a copy of the old one tries it wherever it has ended.
+    async fn key_fault(&mut self, fault: &Fault) -> bool {
+        // Calls that were made before begin with what held then.
+        tokio::task::yield_now().await;
+        match fault {
+            Fault::KeyEnrolled { node, at } => {
+                let is_new = self.mesh.keys.enrol_next(*node, *at);
+                if is_new {
+                    self.mesh.reload(*at);
+                }
+                is_new
+            }
+            Fault::KeyActivated { node } => {
+                // While it writes, its operator knows what it has sealed.
+                let is_well = self.is_node(*node)
+                    && self.mesh.node(*node).is_some_and(|node| node.readiness() == Readiness::Ready);
+                let next = is_well.then(|| self.mesh.keys.activate(*node)).flatten();
+                let Some(next) = next else { return false };
+                self.attacks.attacker.learn(*node, next);
+                self.mesh.coverage.reach("keys rotated");
+                true
+            }
+            Fault::KeyEnded { node, at, how } if self.is_node(*node) => {
+                let sealed = self.mesh.books.last_seqs(&self.mesh.id(*node));
+                let has_ended = self.mesh.keys.end(*node, *at, *how, sealed);
+                if has_ended {
+                    self.mesh.reload(*at);
+                    let what = if *how == KeyEnd::Revoked { "keys revoked" } else { "keys retired" };
+                    self.mesh.coverage.reach(what);
+                    self.try_old_keys().await;
+                }
+                has_ended
+            }
+            _ => false,
+        }
+    }
+
+    /// Whoever has a copy of a key that has ended somewhere tries it there.
+    pub(super) async fn try_old_keys(&mut self) {
+        for old in self.mesh.keys.old() {
+            for (at, how) in &old.ended {
+                let attacker = &mut self.attacks.attacker;
+                let mut tried = vec![attacker.call_with(&old, *at).await];
+                if *how == KeyEnd::Revoked {
+                    tried.push(attacker.write_with(&old, *at).await);
+                }
+                for intrusion in tried {
+                    if matches!(intrusion.answer, IntrusionAnswer::Refused { .. }) {
+                        self.mesh.coverage.reach("intrusions by an old key refused");
+                    }
+                    self.mesh.trace.say(|| format!("{intrusion:?}"));
+                    self.history.intrusions.push(intrusion);
+                }
+            }
         }
     }
 

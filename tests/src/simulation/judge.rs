@@ -63,7 +63,9 @@ impl World {
                 .push(Duration::from_millis(ms.saturating_sub(settling.allowance_ms)));
         }
         self.history.settlings.push(settling);
+        // At the same instant: writes that were not waited for go on.
         self.take_stock();
+        self.try_old_keys().await;
         for leak in self.mesh.scopes.take_leaks() {
             self.history.intrusions.push(Intrusion {
                 kind: "an op out of scope".to_owned(),
@@ -113,7 +115,7 @@ impl World {
         self.mesh.network.mend(&a, &b);
     }
 
-    /// A mesh that is well takes what it is asked to take: every node a new record, and every node holds it.
+    /// A mesh that is well takes what it is asked to take: every node a new record, and every node that can promise it does.
     pub(super) async fn use_it(&mut self) -> Vec<Finding> {
         let mut findings = Vec::new();
         for i in 0..self.mesh.len() {
@@ -122,7 +124,10 @@ impl World {
             for _ in 0..PROBES_MAX {
                 self.restart_poisoned().await;
                 let Some(node) = self.mesh.node(i).cloned() else { break };
-                refused = node.write(self.probe(i), Some(WriteLevel::All)).await.err();
+                let probe = self.probe(i);
+                let can = self.mesh.scopes.can_promise(i, &probe.key.namespace);
+                let level = can.map_or(WriteLevel::All, WriteLevel::Count);
+                refused = node.write(probe, Some(level)).await.err();
                 if !refused.as_ref().is_some_and(finds_something_out) {
                     break;
                 }

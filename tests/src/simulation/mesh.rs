@@ -11,7 +11,8 @@ use federation_core::op::Op;
 use federation_core::port::clock::WallClock;
 use federation_core::port::rules::{RecordRules, RuleViolation};
 use federation_core::port::store::{OpenIds, ReplicaStore};
-use federation_net::config::{NodeConfig, PeerEndpoint};
+use federation_core::quorum::policy::WriteLevel;
+use federation_net::config::{Membership, NodeConfig, PeerEndpoint};
 use federation_net::enrolled::Enrolled;
 use federation_net::node::{Node, Ports};
 use federation_store::disk::Loss;
@@ -21,7 +22,6 @@ use federation_store::{
 };
 use federation_wire::identity::{Directory, Enrolment, PeerUrl};
 use federation_wire::keys::NodeKey;
-use federation_wire::seal::GroupSealer;
 use federation_wire::v1::op::read_op;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -34,6 +34,7 @@ use super::books::{Books, Held};
 use super::committer::Committer;
 use super::coverage::Coverage;
 use super::disks::Disks;
+use super::keys::MeshKeys;
 use super::observed::Observed;
 use super::scopes::MeshScopes;
 use super::trace::{Trace, Tracing};
@@ -63,6 +64,8 @@ pub struct Mesh {
     pub unopened: Vec<String>,
     /// What the nodes keep and grant.
     pub scopes: MeshScopes,
+    /// What the nodes sign with, and what is enrolled of them.
+    pub keys: MeshKeys,
     nodes: Vec<Member>,
     random: StdRng,
     catchup_interval: Option<Duration>,
@@ -70,7 +73,6 @@ pub struct Mesh {
 
 struct Member {
     id: NodeId,
-    key: Arc<NodeKey>,
     wall: SimulatedWall,
     disk: SimulatedDisk,
     indexes: OrderedIndexes,
@@ -123,13 +125,15 @@ impl Mesh {
     ) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let started = Instant::now();
+        let mut first_keys = Vec::new();
         let nodes = (0..n)
             .map(|i| {
                 let mut secret = [0; 32];
                 random.fill_bytes(&mut secret);
+                let id = NodeId::new(&format!("n{i}")).expect("a valid id");
+                first_keys.push((id.clone(), Arc::new(NodeKey::from_seed(&secret))));
                 Member {
-                    id: NodeId::new(&format!("n{i}")).expect("a valid id"),
-                    key: Arc::new(NodeKey::from_seed(&secret)),
+                    id,
                     wall: SimulatedWall::new(started),
                     disk: SimulatedDisk::new(),
                     indexes: OrderedIndexes::new(),
@@ -141,9 +145,9 @@ impl Mesh {
             })
             .collect::<Vec<_>>();
         let network = Network::new(random.next_u64(), Duration::from_millis(3));
-        let keys: Vec<_> = nodes.iter().map(|node| (node.id.clone(), node.key.public().clone())).collect();
-        let watched = scopes.clone();
-        network.watch(move |frame| watched.watch(&keys, frame));
+        let keys = MeshKeys::new(first_keys, seed);
+        let watched = (scopes.clone(), keys.clone());
+        network.watch(move |frame| watched.0.watch(&watched.1, frame));
         let mut mesh = Self {
             network,
             books: Books::default(),
@@ -152,6 +156,7 @@ impl Mesh {
             disks: Disks::default(),
             unopened: Vec::new(),
             scopes,
+            keys,
             nodes,
             random,
             catchup_interval,
@@ -177,9 +182,9 @@ impl Mesh {
         self.member(i).id.clone()
     }
 
-    /// The key of a node.
+    /// The key that a node signs with.
     pub fn key(&self, i: usize) -> Arc<NodeKey> {
-        Arc::clone(&self.member(i).key)
+        self.keys.signing(i).active()
     }
 
     /// A running node.
@@ -213,24 +218,10 @@ impl Mesh {
         }
         let (boot, store_random, seed) =
             (BootId(self.random.next_u64()), self.random.next_u64(), self.random.next_u64());
-        let enrolments: Vec<_> = (0..self.nodes.len())
-            .filter(|other| *other != i)
-            .map(|other| {
-                let member = self.member(other);
-                let mut enrolment = Enrolment::full(member.id.as_str(), &url(other), member.key.public());
-                self.scopes.enrol(i, other, &mut enrolment);
-                enrolment
-            })
-            .collect();
+        let enrolments = self.enrolments(i);
         let scope_changes = self.scopes.changes();
         let directory = Directory::new(&enrolments).expect("valid enrolments");
-        let peers = (0..self.nodes.len())
-            .filter(|other| *other != i)
-            .map(|other| PeerEndpoint {
-                id: self.id(other),
-                url: PeerUrl::parse(&url(other)).expect("a valid URL"),
-            })
-            .collect();
+        let peers = self.endpoints(i);
         let interval = self.catchup_interval;
         let setup = self.setup(i, boot, store_random, new_mesh);
         let (network, books, trace) = (self.network.clone(), self.books.clone(), self.trace.clone());
@@ -272,7 +263,7 @@ impl Mesh {
         let shared: Arc<dyn ReplicaStore> = Arc::new(observed);
         let ports = Ports {
             store: shared,
-            keys: Arc::clone(&member.key).into(),
+            keys: self.keys.signing(i),
             enrolled: Enrolled::new(directory),
             rules: Arc::new(NoRules),
             wall,
@@ -284,6 +275,39 @@ impl Mesh {
         network.attach(&member.id, Arc::new(node.clone()));
         member.running = Some(Running { node, enrolled: enrolments, scope_changes, store, stop, stepper });
         self.look_at_store(i);
+    }
+
+    /// What the settings of a node say of the others.
+    fn enrolments(&self, i: usize) -> Vec<Enrolment> {
+        let enrol = |other| {
+            let full = Enrolment::full(self.member(other).id.as_str(), &url(other), self.key(other).public());
+            let mut enrolment = Enrolment { keys: self.keys.enrolled(i, other), ..full };
+            self.scopes.enrol(i, other, &mut enrolment);
+            enrolment
+        };
+        (0..self.nodes.len()).filter(|other| *other != i).map(enrol).collect()
+    }
+
+    fn endpoints(&self, i: usize) -> Vec<PeerEndpoint> {
+        let endpoint = |other| PeerEndpoint {
+            id: self.id(other),
+            url: PeerUrl::parse(&url(other)).expect("a valid URL"),
+        };
+        (0..self.nodes.len()).filter(|other| *other != i).map(endpoint).collect()
+    }
+
+    /// A node that runs takes in what its settings say now. One that is down does so at its next start.
+    pub fn reload(&mut self, i: usize) {
+        let enrolments = self.enrolments(i);
+        let membership = Membership {
+            directory: Directory::new(&enrolments).expect("valid enrolments"),
+            peers: self.endpoints(i),
+            write_level: WriteLevel::Majority,
+        };
+        let scope_changes = self.scopes.changes();
+        let Some(running) = self.nodes.get_mut(i).and_then(|member| member.running.as_mut()) else { return };
+        running.node.reload(membership).expect("valid settings");
+        (running.enrolled, running.scope_changes) = (enrolments, scope_changes);
     }
 
     /// Tells the books what a node's disk holds.
@@ -472,7 +496,7 @@ impl Mesh {
             ids: OpenIds { boot, store_random, now: wall.now(), new_mesh },
             node: member.id.clone(),
             replica_scope: self.scopes.replica_scope(i),
-            sealer: Arc::new(GroupSealer::new(Arc::clone(&member.key))),
+            sealer: Arc::new(self.keys.signing(i)),
             clock: wall,
             embedding_space: None,
             options: Options { segment_bytes: SEGMENT_BYTES, reserve_bytes: 0, ..Options::default() },

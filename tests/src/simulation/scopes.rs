@@ -14,6 +14,7 @@ use federation_wire::keys::PublicKey;
 use federation_wire::v1::delivery::{Delivery, Page};
 use federation_wire::v1::op::read_op;
 
+use super::keys::MeshKeys;
 use crate::schedule::{NAMESPACES, Scopes};
 
 /// The scopes of a mesh. Clones share it; without scopes everybody keeps and grants everything.
@@ -108,6 +109,17 @@ impl MeshScopes {
         1 + enrolled.iter().filter(|entry| has(&entry.replicates) && has(&entry.grant)).count()
     }
 
+    /// How many nodes can promise a write of a namespace at a node, if all is well: that node, and those that keep it, are
+    /// granted it by that node and grant it that node. None without scopes: all.
+    pub fn can_promise(&self, at: usize, namespace: &Namespace) -> Option<usize> {
+        self.with(|inner| {
+            let (scopes, name) = (inner.scopes.as_ref()?, namespace.as_str());
+            let gives_back =
+                |of: &usize| *of == at || (scopes.grants(at, *of, name) && scopes.grants(*of, at, name));
+            Some(scopes.keepers(name).iter().filter(|of| gives_back(of)).count())
+        })
+    }
+
     /// A node is to keep this from its next start on. False if a namespace would not be held by enough nodes that reach
     /// each other, or nothing changes.
     pub fn change(&self, node: usize, keeps: &BTreeSet<String>) -> bool {
@@ -152,16 +164,19 @@ impl MeshScopes {
 
     /// Looks into a frame that a node has sent to another: it may carry no op that its sender does not grant the other, or
     /// that the other has never kept.
-    pub fn watch(&self, nodes: &[(NodeId, PublicKey)], bytes: &Bytes) {
+    pub fn watch(&self, keys: &MeshKeys, bytes: &Bytes) {
         if !self.are_there() {
             return;
         }
         let Ok(frame) = ReceivedFrame::parse(bytes) else { return };
         let envelope = frame.header().envelope.clone();
+        let (nodes, key_id) = (keys.public(), frame.header().key_id);
         let number = |id: &NodeId| nodes.iter().position(|(known, _)| known == id);
         let (Some(from), Some(to)) = (number(&envelope.sender), number(&envelope.recipient)) else { return };
-        let Some((_, key)) = nodes.get(from) else { return };
-        let Ok(verified) = frame.verify(key) else { return };
+        let signed =
+            |(_, keys): &(NodeId, Vec<PublicKey>)| keys.iter().find(|key| key.id() == key_id).cloned();
+        let Some(key) = nodes.get(from).and_then(signed) else { return };
+        let Ok(verified) = frame.verify(&key) else { return };
         let Ok(Delivery::Page(Page { ops, .. })) =
             verified.body().map_or(Err(()), |body| Delivery::from_bytes(body).map_err(drop))
         else {

@@ -154,6 +154,28 @@ async fn a_namespace_of_too_few_is_refused_before_anything_is_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_would_not_give_a_write_back_holds_it_and_does_not_count() {
+    let withholds = |peer: &mut MockPeer| {
+        if peer.id().as_str() == "a" {
+            peer.grant(Scope::parse(["other"]).unwrap());
+        }
+        peer.arrive();
+    };
+    let bench = Bench::start(2, &["a", "b"], withholds).await;
+    for name in ["a", "b"] {
+        bench.await_state(name, LinkState::Up).await;
+    }
+    let receipt = bench.write("promised").await.met();
+    assert_eq!((receipt.got, receipt.peers[&node_id("b")].slug()), (2, "applied"));
+
+    bench.peer("b").answer_pushes(Manner::Rejecting(Slug::Busy));
+    let answered = bench.write("r").await;
+    assert!(answered.after < ACK_TIMEOUT, "{:?}", answered.after);
+    let dot = answered.not_met_with(Reason::Refused, 1, 2, &[("a", "withheld"), ("b", "busy")]);
+    assert!(bench.peer("a").holds(&dot));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_caller_is_told_what_it_is_granted_and_given_nothing_else() {
     let caller = Caller::trusted_with(|enrolment| enrolment.grant = globs(&["other"])).await;
     let written = caller.bench.write("secret").await.met().written;

@@ -27,7 +27,7 @@ use crate::time::{DurationMs, MonoMs};
 /// | (the set is too small for `needed`) | [`Reason::InsufficientPeers`] |
 /// | one named another hash | [`Reason::IdDrift`] |
 /// | the deadline has passed and one has not answered | [`Reason::Timeout`] |
-/// | one refused the op, the request, or to sign | [`Reason::Refused`] |
+/// | one refused the op, the request, to sign, or to give the op back | [`Reason::Refused`] |
 /// | one was reached and ran out of time | [`Reason::Timeout`] |
 /// | none of these: all unreachable, cut off or no longer asked | [`Reason::Unreachable`] |
 ///
@@ -259,7 +259,9 @@ impl AckTracker {
             matches!(
                 o,
                 PeerOutcome::Refused(_)
-                    | PeerOutcome::Failed(PeerFailure::RequestRefused | PeerFailure::Unsigned)
+                    | PeerOutcome::Failed(
+                        PeerFailure::RequestRefused | PeerFailure::Unsigned | PeerFailure::Withheld
+                    )
             )
         }) {
             Reason::Refused
@@ -381,6 +383,9 @@ pub enum PeerFailure {
     RequestRefused,
     /// A signed ack was asked for, and the one that came is not signed, or by nobody who is enrolled.
     Unsigned,
+    /// It holds the op, and does not grant this node its namespace: had this node lost its disk, it would not come back
+    /// from there.
+    Withheld,
     /// The op is no longer sent there: the peer was removed, or this node is stopping.
     Abandoned,
 }
@@ -425,6 +430,7 @@ impl PeerOutcome {
             Self::Failed(PeerFailure::TimedOut) => "timeout",
             Self::Failed(PeerFailure::RequestRefused) => "request_refused",
             Self::Failed(PeerFailure::Unsigned) => "unsigned",
+            Self::Failed(PeerFailure::Withheld) => "withheld",
             Self::Failed(PeerFailure::Abandoned) => "abandoned",
         }
     }

@@ -31,7 +31,7 @@ use super::settled::OfferKey;
 use super::{Peer, SentOp};
 use crate::alarm::Alarm;
 use crate::exchange::{ExchangeError, exchange};
-use crate::inner::{Inner, lock};
+use crate::inner::{Inner, OpenWrites, ReceiptUnderWay, WaitingWrite, lock};
 use crate::store_call::{query, submit_one};
 
 /// How long a page of a session may go without an answer: progress is what counts, not the ack deadline.
@@ -359,6 +359,7 @@ async fn take_answer(
     if signed.contains(&Signed::Forged) {
         inner.alarm(&peer.id, Alarm::ReceiptForged);
     }
+    let granted = peer.state().granted.clone();
     inner.with_open_writes(|open, now, out| {
         for (index, ((op, ack), signed)) in sent.iter().zip(&answer.acks).zip(signed).enumerate() {
             let said = match ack.outcome.status() {
@@ -375,17 +376,17 @@ async fn take_answer(
                         taken.refused.push(index);
                     } else {
                         held.push(op.dot.clone());
-                        // A write that waits for a receipt counts a peer by its signature.
-                        if let Some(receipt) = open.receipts.get_mut(&op.dot) {
-                            match signed {
-                                Signed::Valid(ack) => drop(receipt.acks.insert(peer.id.clone(), *ack)),
-                                // The page was made before the write asked: another one is on its way.
-                                Signed::NotAsked => continue,
-                                Signed::Missing | Signed::Forged => {
-                                    let failure = PeerFailure::Unsigned;
-                                    open.coordinator.failed(&peer.id, [&op.dot], failure, out);
-                                    continue;
+                        match worth(open, granted.as_ref(), &op.dot, signed) {
+                            Worth::Counts(receipt) => {
+                                if let Some((under_way, ack)) = receipt {
+                                    under_way.acks.insert(peer.id.clone(), *ack);
                                 }
+                            }
+                            // The page was made before the write asked: another one is on its way.
+                            Worth::NotAsked => continue,
+                            Worth::Nothing(failure) => {
+                                open.coordinator.failed(&peer.id, [&op.dot], failure, out);
+                                continue;
                             }
                         }
                     }
@@ -419,6 +420,33 @@ async fn take_answer(
         }
     }
     taken
+}
+
+/// What an ack is worth for the write that waits for it.
+enum Worth<'a> {
+    /// It counts; with a signature it goes into the receipt.
+    Counts(Option<(&'a mut ReceiptUnderWay, Box<SignedAck>)>),
+    /// It was not asked to be signed, and has to be.
+    NotAsked,
+    /// It does not count.
+    Nothing(PeerFailure),
+}
+
+/// What an ack of a peer that grants this node `granted` is worth for the open write of `dot`.
+fn worth<'a>(open: &'a mut OpenWrites, granted: Option<&Scope>, dot: &Dot, signed: Signed) -> Worth<'a> {
+    // Should this node lose its disk, it must get back what it has promised. What has not been said is everything.
+    let is_withheld =
+        |write: &WaitingWrite| granted.is_some_and(|granted| !granted.contains(&write.namespace));
+    if open.waiting.get(dot).is_some_and(is_withheld) {
+        return Worth::Nothing(PeerFailure::Withheld);
+    }
+    // A write that waits for a receipt counts a peer by its signature.
+    match (open.receipts.get_mut(dot), signed) {
+        (None, _) => Worth::Counts(None),
+        (Some(receipt), Signed::Valid(ack)) => Worth::Counts(Some((receipt, ack))),
+        (Some(_), Signed::NotAsked) => Worth::NotAsked,
+        (Some(_), Signed::Missing | Signed::Forged) => Worth::Nothing(PeerFailure::Unsigned),
+    }
 }
 
 /// What an ack is worth for a receipt.

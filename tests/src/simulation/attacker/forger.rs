@@ -28,7 +28,7 @@ const KEY_ID_BYTES: usize = 8;
 const PATH_AT: usize = 80;
 
 /// An op and the proof that goes with it.
-struct Sealed {
+pub(super) struct Sealed {
     op: Vec<u8>,
     proof: Vec<u8>,
 }
@@ -54,14 +54,18 @@ impl Attacker {
                 self.sealed(&key, &origin)
             }
         };
-        let page = ops.iter().map(|sealed| PageOp { op: &sealed.op, proof: &sealed.proof }).collect();
-        Some((Page { lane: Lane::Live, receipts: Vec::new(), ops: page }.to_bytes(), ops.len()))
+        Some(page(&ops))
     }
 
     /// New ops of an origin, sealed by `key`.
     fn sealed(&mut self, key: &Arc<NodeKey>, origin: &Origin) -> Vec<Sealed> {
-        let sealer = GroupSealer::new(Arc::clone(key));
         let first = 1_000_000 + self.random.random_range(0..1_000_000);
+        self.sealed_from(key, origin, first)
+    }
+
+    /// The same from this number on.
+    pub(super) fn sealed_from(&self, key: &Arc<NodeKey>, origin: &Origin, first: u64) -> Vec<Sealed> {
+        let sealer = GroupSealer::new(Arc::clone(key));
         let now = self.wall.now();
         let encoded: Vec<_> = (first..first + GROUP)
             .map(|seq| {
@@ -176,6 +180,12 @@ impl Attacker {
         }
         ops
     }
+}
+
+/// The body of a push of these ops, and how many they are.
+pub(super) fn page(ops: &[Sealed]) -> (Vec<u8>, usize) {
+    let page = ops.iter().map(|sealed| PageOp { op: &sealed.op, proof: &sealed.proof }).collect();
+    (Page { lane: Lane::Live, receipts: Vec::new(), ops: page }.to_bytes(), ops.len())
 }
 
 fn record_key(number: u64) -> RecordKey {
