@@ -88,7 +88,9 @@ fn outcome_of(number: usize, log: &[Event]) -> &'static str {
             (_, Event::PendingAgain(p)) if *p == number => "pending",
             ("refused for now", _) => is,
             (_, Event::Failed(p, PeerFailure::TimedOut)) if *p == number => "timed out",
-            (_, Event::Failed(p, PeerFailure::RequestRefused)) if *p == number => "request refused",
+            (_, Event::Failed(p, PeerFailure::RequestRefused | PeerFailure::Withheld)) if *p == number => {
+                "request refused"
+            }
             (_, Event::Failed(p, _)) if *p == number => "down",
             _ => is,
         };
