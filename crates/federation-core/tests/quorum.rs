@@ -88,9 +88,8 @@ fn outcome_of(number: usize, log: &[Event]) -> &'static str {
             (_, Event::PendingAgain(p)) if *p == number => "pending",
             ("refused for now", _) => is,
             (_, Event::Failed(p, PeerFailure::TimedOut)) if *p == number => "timed out",
-            (_, Event::Failed(p, PeerFailure::RequestRefused | PeerFailure::Withheld)) if *p == number => {
-                "request refused"
-            }
+            (_, Event::Failed(p, PeerFailure::RequestRefused)) if *p == number => "request refused",
+            (_, Event::Failed(p, PeerFailure::Withheld)) if *p == number => "withheld",
             (_, Event::Failed(p, _)) if *p == number => "down",
             _ => is,
         };
@@ -123,7 +122,10 @@ fn certain(n: usize, needed: usize, log: &[Event]) -> Option<Verdict> {
         Reason::IdDrift
     } else if late && count("pending") > 0 {
         Reason::Timeout
-    } else if count("refused for good") + count("refused for now") + count("request refused") > 0 {
+    } else if ["refused for good", "refused for now", "request refused", "withheld"]
+        .iter()
+        .any(|o| count(o) > 0)
+    {
         Reason::Refused
     } else if count("timed out") > 0 {
         Reason::Timeout
