@@ -63,6 +63,8 @@ pub enum Manner {
     Forging,
     /// Refuses each op.
     Refusing(OpRefusal),
+    /// Refuses each op of one request, says so after this time, and takes what comes meanwhile and after it.
+    RefusingOnceLate(OpRefusal, Duration),
     /// Refuses the request as a whole.
     Rejecting(Slug),
     /// Refuses one request as a whole, and takes what comes after it.
@@ -104,6 +106,7 @@ struct State {
     hellos_received: u64,
     acks_signed: u64,
     granted: Scope,
+    acceptance: [u8; 32],
 }
 
 impl MockPeer {
@@ -129,6 +132,7 @@ impl MockPeer {
                     hellos_received: 0,
                     acks_signed: 0,
                     granted: Scope::everything(),
+                    acceptance: [0; 32],
                 }),
             }),
             address: socket.local_addr().expect("a bound socket"),
@@ -185,6 +189,11 @@ impl MockPeer {
     /// What it grants the caller from its next hello on; everything before.
     pub fn grant(&self, granted: Scope) {
         self.script.state().granted = granted;
+    }
+
+    /// From its next hello on it takes other ops than before, as it says.
+    pub fn accept_otherwise(&self) {
+        self.script.state().acceptance[0] += 1;
     }
 
     /// Whether it took the op.
@@ -311,7 +320,7 @@ impl Script {
             Ok(opened) => opened,
             Err(answer) => return Reply::Now(answer),
         };
-        if let Manner::RejectingOnce(_) = manner {
+        if let Manner::RejectingOnce(_) | Manner::RefusingOnceLate(..) = manner {
             self.state().oblige(route);
         }
         if let Manner::Rejecting(slug) | Manner::RejectingOnce(slug) = manner {
@@ -324,7 +333,7 @@ impl Script {
         };
         match manner {
             Manner::Forgetful => Reply::Never,
-            Manner::Late(span) => Reply::After(span, answer),
+            Manner::Late(span) | Manner::RefusingOnceLate(_, span) => Reply::After(span, answer),
             _ => Reply::Now(answer),
         }
     }
@@ -406,7 +415,9 @@ impl Script {
             let dot = read_op(op).expect("a node sends ops that can be read").op.dot;
             let (hash, outcome) = match manner {
                 Manner::Drifting => (OpHash([0xdd; 32]), AckOutcome::Applied),
-                Manner::Refusing(refusal) => (op_hash(op), AckOutcome::Refused(refusal)),
+                Manner::Refusing(refusal) | Manner::RefusingOnceLate(refusal, _) => {
+                    (op_hash(op), AckOutcome::Refused(refusal))
+                }
                 _ if state.clock.contains(&dot) => (op_hash(op), AckOutcome::Duplicate),
                 _ => {
                     state.clock.insert(&dot);
@@ -419,6 +430,7 @@ impl Script {
     }
 
     fn hello(&self, clock_after: Option<&Dot>) -> Hello {
+        let acceptance = self.state().acceptance;
         Hello {
             node: self.id.clone(),
             store: StoreId { created_ms: 1, random: 1 },
@@ -428,7 +440,7 @@ impl Script {
             limits: PeerLimits::OWN,
             config_version: [0; 32],
             replica_scope: Scope::everything(),
-            acceptance: [0; 32],
+            acceptance,
             rebootstrapping: false,
             must_rebootstrap: None,
             position: self.position(),

@@ -2,6 +2,7 @@
 //! functions and no others.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -42,6 +43,8 @@ pub(crate) struct Gate {
     /// Nonces and jitter: the one source of randomness of this node.
     random: Mutex<StdRng>,
     senders: Mutex<BTreeMap<NodeId, Sender>>,
+    /// How often what is taken of whom has changed since the start.
+    changes: AtomicU64,
 }
 
 /// What is remembered of a sender.
@@ -103,6 +106,7 @@ impl Gate {
             wall,
             random: Mutex::new(StdRng::seed_from_u64(seed)),
             senders: Mutex::default(),
+            changes: AtomicU64::new(0),
         }
     }
 
@@ -153,9 +157,11 @@ impl Gate {
         self.enrolled.directory().config_version(&self.node, own)
     }
 
-    /// Hash over what this node, which keeps `own`, takes and believes of whom.
+    /// Hash over what this node, which keeps `own`, takes and believes of whom, and how often that has changed since it
+    /// started: what comes back to what it was is another, since something may have been refused in between.
     pub(crate) fn acceptance(&self, own: &Scope) -> [u8; 32] {
-        self.enrolled.directory().acceptance(own)
+        let changes = self.changes.load(Ordering::SeqCst);
+        self.enrolled.directory().acceptance(own, self.boot, changes)
     }
 
     /// Who is enrolled now.
@@ -166,7 +172,10 @@ impl Gate {
     /// From here on these nodes are enrolled. What is remembered of senders stays: one that leaves and comes back must
     /// not find its old frames taken again.
     pub(crate) fn enrol(&self, directory: Directory) {
+        let of = |directory: &Directory| directory.acceptance(&Scope::everything(), self.boot, 0);
+        let is_change = of(&directory) != of(&self.directory());
         self.enrolled.replace(directory);
+        self.changes.fetch_add(u64::from(is_change), Ordering::SeqCst);
     }
 
     /// A uniform random number, for jitter and ids.

@@ -17,13 +17,14 @@ use federation_wire::identity::Enrolment;
 use federation_wire::keys::NodeKey;
 use federation_wire::seal::GroupSealer;
 use federation_wire::slug::Slug;
+use federation_wire::v1::ack::OpRefusal;
 use federation_wire::v1::clock_page::ClockPage;
 use federation_wire::v1::delivery::{Complete, Delivery, Lane, Page, PageOp};
 use federation_wire::v1::hello::HelloAnswer;
 use federation_wire::v1::pull::PullRequest;
 use federation_wire::v1::push::{Completion, PushAnswer};
 
-use crate::bench::{ACK_TIMEOUT, Bench, eventually, node_id, record_key};
+use crate::bench::{ACK_TIMEOUT, Bench, SOON, eventually, node_id, record_key};
 use crate::frames::Caller;
 
 fn globs(names: &[&str]) -> Vec<String> {
@@ -222,4 +223,21 @@ async fn a_peer_whose_clock_is_off_is_not_asked_without_end() {
     answered.not_met_with(Reason::Refused, 1, 2, &[("a", "request_refused")]);
     // Two for the write's attempt, and for each of the link's own in that time; one that has no end goes to 66.
     assert!((2..20).contains(&said), "{said} hellos");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_op_whose_refusal_was_overtaken_by_what_the_peer_takes_now_is_sent_again() {
+    let caller = Caller::of(Bench::with_peers_up(2, &["a"]).await).await;
+    let (bench, peer) = (&caller.bench, caller.me());
+    let before = peer.pushes_received();
+    peer.answer_pushes(Manner::RefusingOnceLate(OpRefusal::NamespaceOutOfScope, SOON));
+    let takes_it_now = async {
+        eventually("the op is refused", || peer.pushes_received() > before).await;
+        peer.accept_otherwise();
+        caller.answered(Route::Hello, &peer.hello().to_bytes()).await;
+    };
+    let (answered, ()) = tokio::join!(bench.write("r"), takes_it_now);
+    let dot = answered.not_met_with(Reason::Refused, 1, 2, &[("a", "forbidden")]);
+    bench.await_op(&dot, "a", OpAtPeer::Held).await;
+    assert!(peer.holds(&dot));
 }

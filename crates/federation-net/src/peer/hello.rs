@@ -8,7 +8,7 @@ use federation_core::id::{BootId, StoreId};
 use federation_core::link::LinkEvent;
 use federation_core::node_clock::NodeClock;
 use federation_core::planted::{Defect, is_planted};
-use federation_core::port::store::{Fact, PeerFact, Request, Snapshot};
+use federation_core::port::store::{Fact, PeerFact, Request, Snapshot, StoreError};
 use federation_core::quorum::ack_tracker::PeerFailure;
 use federation_core::rejoin::{DrainedPeer, Standing, judge};
 use federation_core::time::WallMs;
@@ -299,7 +299,6 @@ async fn learn(
             store: hello.store,
             skew_ms: skew_ms(sent_at, inner.wall.now()),
         });
-        state.acceptance = Some(hello.acceptance);
         state.said_scope = Some(hello.replica_scope.clone());
         let is_mismatched = state.is_mismatched(&trust);
         let was_told = std::mem::replace(&mut state.mismatch_told, is_mismatched);
@@ -325,7 +324,8 @@ async fn learn(
 /// What the peer refused for what it is goes to it once more when the peer takes other ops than it did, as far as is known:
 /// also once after a start of this node. Gives whether there was anything.
 async fn retry_dead_letters(inner: &Inner, peer: &Peer, hello: &Hello) -> Result<bool, Slug> {
-    if peer.state().acceptance == Some(hello.acceptance) {
+    // Known before the letters are looked at: one that comes after that look is found out by whoever records it.
+    if peer.state().acceptance.replace(hello.acceptance) == Some(hello.acceptance) {
         return Ok(false);
     }
     let facts = &inner.snapshot().facts;
@@ -333,10 +333,19 @@ async fn retry_dead_letters(inner: &Inner, peer: &Peer, hello: &Hello) -> Result
     if !letters.any(|reason| reason.may_end()) {
         return Ok(false);
     }
-    submit_one(&*inner.store, Request::Remember(Fact::DeadLettersRetried(peer.id.clone())))
-        .await
-        .map_err(slug)?;
+    if let Err(error) = retry_letters_of(inner, peer).await {
+        peer.state().acceptance = None;
+        return Err(slug(error));
+    }
     Ok(true)
+}
+
+/// Forgets that the peer refused ops for what it is.
+///
+/// # Errors
+/// [`StoreError`]: it is remembered on.
+pub(crate) async fn retry_letters_of(inner: &Inner, peer: &Peer) -> Result<(), StoreError> {
+    submit_one(&*inner.store, Request::Remember(Fact::DeadLettersRetried(peer.id.clone()))).await.map(drop)
 }
 
 /// Why the peer must re-bootstrap, as this node sees it.

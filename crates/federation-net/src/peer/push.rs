@@ -27,6 +27,7 @@ use federation_wire::v1::push::{Completion, PushAnswer};
 use tokio::time::Instant;
 
 use super::driver::Active;
+use super::hello::retry_letters_of;
 use super::settled::OfferKey;
 use super::{Peer, SentOp};
 use crate::alarm::Alarm;
@@ -53,14 +54,14 @@ pub(crate) async fn send_live(
     }
     let sent = sent_ops(inner, ops.iter().map(|op| (&op.op.dot, &op.sealed)));
     let body = page_bytes(Lane::Live, &sent, ops.iter().map(|op| &op.sealed));
-    let begun = Instant::now();
+    let (begun, acceptance) = (Instant::now(), peer.state().acceptance);
     match push(inner, peer, active, &body, inner.config.ack_timeout).await {
         Ok(answer) => {
             let span = begun.elapsed();
             inner.metrics.with(|counters| {
                 counters.ack_latency.entry(peer.id.clone()).or_default().observe(span);
             });
-            let taken = take_answer(inner, peer, active.boot, &sent, &answer).await;
+            let taken = take_answer(inner, peer, (active.boot, acceptance), &sent, &answer).await;
             LinkEvent::PageAnswered { page, retry: taken.retry }
         }
         Err(ExchangeError::Nack(slug)) if !begins_with_hello(slug) => {
@@ -291,8 +292,9 @@ async fn send_page(
 ) -> Result<bool, ()> {
     let sent = sent_ops(inner, page.ops.iter().map(|op| (&op.dot, &op.sealed)));
     let body = page_bytes(lane, &sent, page.ops.iter().map(|op| &op.sealed));
+    let acceptance = peer.state().acceptance;
     let answer = push(inner, peer, active, &body, PAGE_IDLE).await.map_err(drop)?;
-    let taken = take_answer(inner, peer, active.boot, &sent, &answer).await;
+    let taken = take_answer(inner, peer, (active.boot, acceptance), &sent, &answer).await;
     if answer.acks.len() != sent.len() {
         return Err(());
     }
@@ -337,11 +339,11 @@ struct Taken {
 }
 
 /// Classifies the answer to a page, op by op: counts acks to the open writes and to what the peer is known to hold,
-/// alarms drift, keeps dead letters.
+/// alarms drift, keeps dead letters. The page was sent to that boot of the peer, which was known to take that.
 async fn take_answer(
     inner: &Arc<Inner>,
     peer: &Arc<Peer>,
-    boot: BootId,
+    (boot, acceptance): (BootId, Option<[u8; 32]>),
     sent: &[SentOp],
     answer: &PushAnswer,
 ) -> Taken {
@@ -411,12 +413,20 @@ async fn take_answer(
         inner.alarm(&peer.id, Alarm::AckMismatch);
     }
     peer.holds(boot, &held);
+    let may_end = dead_letters.iter().any(|(_, reason)| reason.may_end());
     for (dot, reason) in dead_letters {
         tracing::warn!(peer = %peer.id, %dot, ?reason, "the peer refused an op for good");
         let fact = Fact::DeadLetter { peer: peer.id.clone(), dot, reason };
         if let Err(error) = submit_one(&*inner.store, Request::Remember(fact)).await {
             tracing::warn!(%error, "a dead letter was not recorded: the op is sent again");
             taken.retry = true;
+        }
+    }
+    // What it takes has changed since the page was sent, and perhaps since these were looked at.
+    if may_end && peer.state().acceptance != acceptance {
+        taken.retry = true;
+        if let Err(error) = retry_letters_of(inner, peer).await {
+            tracing::warn!(%error, "dead letters are not sent again before the peer takes something else");
         }
     }
     taken

@@ -241,11 +241,11 @@ impl Directory {
         *blake3::hash(&bytes).as_bytes()
     }
 
-    /// Version of what is taken, and believed, by a node that keeps `own_scope`: once it is another, what was refused
-    /// may be taken.
-    pub fn acceptance(&self, own_scope: &Scope) -> [u8; 32] {
+    /// Version of what is taken, and believed, by a node that keeps `own_scope`, after so many changes within this boot: once
+    /// it is another, what was refused may be taken.
+    pub fn acceptance(&self, own_scope: &Scope, boot: BootId, changes: u64) -> [u8; 32] {
         let mut bytes = ACCEPTANCE_DOMAIN.to_vec();
-        codec::encode_into(&Wire(own_scope), &mut bytes);
+        codec::encode_into(&(Wire(own_scope), Wire(boot), changes), &mut bytes);
         for node in self.nodes.values() {
             let Trust { accept, relay, authors, kinds, .. } = &node.trust;
             let keys: Vec<String> = node.keys.keys().map(ToString::to_string).collect();
@@ -540,7 +540,7 @@ mod tests {
         let of = |change: fn(&mut Enrolment), own: &Scope| {
             let mut entry = entry("b", 2, 2);
             change(&mut entry);
-            Directory::new(&[entry]).unwrap().acceptance(own)
+            Directory::new(&[entry]).unwrap().acceptance(own, BootId(1), 0)
         };
         let own = Scope::everything();
         let version = of(|_| {}, &own);
