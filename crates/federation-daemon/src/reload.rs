@@ -179,6 +179,7 @@ impl Reloader {
                 .zip(config.client_tls.as_ref())
                 .is_some_and(|(running, fresh)| running.differs_from(fresh)),
             own_key: (key != in_force.keys.active().id()).then(|| key.to_string()),
+            own_revoked: config.keys.newly_revoked(&in_force.keys).map(|id| id.to_string()).collect(),
             tokens_added,
             tokens_removed,
         }

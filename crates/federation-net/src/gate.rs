@@ -113,7 +113,7 @@ impl Gate {
     /// The key under which the op of this dot may be sealed: its origin's as enrolled, or this node's own.
     pub(crate) fn sealing_key(&self, dot: &Dot, key: KeyId) -> Result<PublicKey, KeyRefusal> {
         if dot.origin.node == self.node {
-            return self.keys.public(key).ok_or(KeyRefusal::Unknown);
+            return self.keys.sealing_key(dot, key);
         }
         self.enrolled.directory().sealing_key(dot, key).cloned()
     }

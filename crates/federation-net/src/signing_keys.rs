@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use federation_core::dot::Origin;
+use federation_core::dot::{Dot, Origin};
 use federation_core::id::{KeyId, OpHash};
 use federation_core::op::{EncodedOp, Op};
 use federation_core::port::sealer::Sealer;
+use federation_wire::identity::KeyRefusal;
 use federation_wire::keys::{NodeKey, OwnKeys, PublicKey};
 use federation_wire::seal::GroupSealer;
 
@@ -26,13 +27,16 @@ impl SigningKeys {
         Arc::clone(self.0.load().active())
     }
 
-    /// The key of this id, if this node has it or has had it.
-    pub fn public(&self, id: KeyId) -> Option<PublicKey> {
-        self.0.load().public(id).cloned()
+    /// The key under which this node's own op of this dot may be sealed.
+    ///
+    /// # Errors
+    /// [`KeyRefusal`].
+    pub fn sealing_key(&self, dot: &Dot, id: KeyId) -> Result<PublicKey, KeyRefusal> {
+        self.0.load().sealing_key(dot, id).cloned()
     }
 
-    /// From here on this node signs with these. What the keys before sealed stays proven as long as `keys` names them
-    /// as retired.
+    /// From here on this node signs with these. What the keys before sealed stays proven as far as `keys` names them
+    /// as retired, or as revoked but for it.
     pub fn replace(&self, keys: OwnKeys) {
         self.0.store(Arc::new(keys));
     }

@@ -6,9 +6,11 @@
 mod directory;
 mod url;
 
+pub(crate) use directory::ACCEPTED_SERIES_MAX;
 pub use directory::{Directory, DirectoryFault, EnrolledKey, EnrolledNode, FaultKind, KeyRefusal};
 pub use url::{PeerUrl, UrlError};
 
+use federation_core::id::BootId;
 use serde::{Deserialize, Serialize};
 
 /// The file: one `[[peer]]` per node.
@@ -123,6 +125,13 @@ impl ProtocolChoice {
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
     fn is_auto(&self) -> bool {
         *self == Self::Auto
+    }
+}
+
+impl AcceptedSeries {
+    /// This series, up to this number.
+    pub fn new(epoch: BootId, last_seq: u64) -> Self {
+        Self { epoch: epoch.to_string(), last_seq }
     }
 }
 

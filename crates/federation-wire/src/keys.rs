@@ -1,12 +1,15 @@
 //! Node keys: Ed25519, verified strictly, named by the hash of their public half.
 
+mod own;
+
+pub use own::OwnKeys;
+
 use std::fmt;
-use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
-use federation_core::id::KeyId;
+use federation_core::id::{BootId, KeyId};
 use rand::CryptoRng;
 use zeroize::Zeroizing;
 
@@ -14,12 +17,6 @@ const KEY_ID_DOMAIN: &[u8] = b"federation/v1/key\0";
 const ALGORITHM: &str = "ed25519:";
 /// First word of a key file: what it is, and the version of its form.
 const KEY_FILE_TAG: &str = "federation-node-key-v1";
-/// What the line of a key that was rotated away begins with.
-const RETIRED_TAG: &str = "retired ";
-/// Bytes of the longest line of a key file, about.
-const LINE_BYTES_MAX: usize = 96;
-/// Keys that a node may have had before: as many as an enrolment has room for, and one that is active.
-const RETIRED_MAX: usize = 31;
 
 /// Why a text is not a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,15 +36,31 @@ pub enum KeyError {
     /// A key file of another form.
     #[error(
         "a key file has the line \"federation-node-key-v1 ed25519:<43 characters>\", and after it \
-         \"retired ed25519:<43 characters>\" for each key that was rotated away"
+         \"retired ed25519:<43 characters>\" for each key that was rotated away, or, if it was stolen, \
+         \"revoked ed25519:<43 characters>\" and an <epoch>:<last number> for each series that is still taken"
     )]
     File,
     /// More keys than a node may have had.
-    #[error("a key file has at most {limit} retired keys")]
+    #[error("a key file has at most {limit} keys that were rotated away")]
     TooManyRetired {
         /// The limit.
         limit: usize,
     },
+    /// More series than may be named of one revoked key.
+    #[error("a revoked key has at most {limit} accepted series")]
+    TooManyAccepted {
+        /// The limit.
+        limit: usize,
+    },
+    /// A series is named twice.
+    #[error("the epoch {0} stands twice")]
+    EpochTwice(BootId),
+    /// What is to be revoked is the key that the node signs with.
+    #[error("the key {0} is the one that the node signs with: rotate it first")]
+    StillActive(KeyId),
+    /// What is to be revoked is no key of the node.
+    #[error("the key {0} is none that the node had before")]
+    NotOwn(KeyId),
 }
 
 /// A signature does not belong to this message and key.
@@ -100,77 +113,6 @@ impl NodeKey {
     fn to_file_line(&self) -> Zeroizing<String> {
         let seed = Zeroizing::new(URL_SAFE_NO_PAD.encode(self.signing.as_bytes()));
         Zeroizing::new(format!("{KEY_FILE_TAG} {ALGORITHM}{}\n", *seed))
-    }
-}
-
-/// A node's own keys: the one it signs with, and the public halves of those it signed with before, which its own
-/// older ops are proven by. What a key file holds.
-#[derive(Clone, Debug)]
-pub struct OwnKeys {
-    active: Arc<NodeKey>,
-    retired: Vec<PublicKey>,
-}
-
-impl OwnKeys {
-    /// A node that has had no other key.
-    pub fn new(active: Arc<NodeKey>) -> Self {
-        Self { active, retired: Vec::new() }
-    }
-
-    /// The key that it signs with.
-    pub fn active(&self) -> &Arc<NodeKey> {
-        &self.active
-    }
-
-    /// The public halves of those before, oldest first.
-    pub fn retired(&self) -> &[PublicKey] {
-        &self.retired
-    }
-
-    /// The key of this id, if the node has it or has had it.
-    pub fn public(&self, id: KeyId) -> Option<&PublicKey> {
-        std::iter::once(self.active.public()).chain(&self.retired).find(|key| key.id() == id)
-    }
-
-    /// The same node with another key to sign with.
-    ///
-    /// # Errors
-    /// [`KeyError::TooManyRetired`].
-    pub fn rotated(&self, active: Arc<NodeKey>) -> Result<Self, KeyError> {
-        let mut retired = self.retired.clone();
-        retired.push(self.active.public().clone());
-        if retired.len() > RETIRED_MAX {
-            return Err(KeyError::TooManyRetired { limit: RETIRED_MAX });
-        }
-        Ok(Self { active, retired })
-    }
-
-    /// The keys that a key file holds.
-    ///
-    /// # Errors
-    /// [`KeyError`] if `text` has not the form of [`OwnKeys::to_file_text`].
-    pub fn from_file_text(text: &str) -> Result<Self, KeyError> {
-        let mut lines = text.strip_suffix('\n').unwrap_or(text).split('\n');
-        let active = Arc::new(NodeKey::from_file_line(lines.next().ok_or(KeyError::File)?)?);
-        let mut retired = Vec::new();
-        for line in lines {
-            if retired.len() == RETIRED_MAX {
-                return Err(KeyError::TooManyRetired { limit: RETIRED_MAX });
-            }
-            retired.push(line.strip_prefix(RETIRED_TAG).ok_or(KeyError::File)?.parse()?);
-        }
-        Ok(Self { active, retired })
-    }
-
-    /// The text of a key file, versioned. Its first line is the secret itself: mode 0600 and nowhere else.
-    pub fn to_file_text(&self) -> Zeroizing<String> {
-        // Room for all at once: a text that grows leaves copies of the secret behind.
-        let mut text = Zeroizing::new(String::with_capacity((1 + self.retired.len()) * LINE_BYTES_MAX));
-        text.push_str(&self.active.to_file_line());
-        for key in &self.retired {
-            text.extend([RETIRED_TAG, &key.to_string(), "\n"]);
-        }
-        text
     }
 }
 
@@ -265,78 +207,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_file_holds_the_key_and_debug_does_not_show_it() {
-        let key = own(7);
-        let text = key.to_file_text();
-        let again = OwnKeys::from_file_text(&text).unwrap();
-        assert_eq!(again.active().public(), key.active().public());
-        assert_eq!(OwnKeys::from_file_text(text.trim_end()).unwrap().active().id(), key.active().id());
-        let secret = URL_SAFE_NO_PAD.encode([7; 32]);
-        assert!(text.contains(&secret));
-        assert!(!format!("{key:?} {again:#?}").contains(&secret));
-        assert!(!format!("{key:?}").contains("[7, 7"));
-    }
-
-    fn own(seed: u8) -> OwnKeys {
-        OwnKeys::new(Arc::new(NodeKey::from_seed(&[seed; 32])))
-    }
-
-    #[test]
-    fn a_rotated_key_stays_as_a_public_one_alone() {
-        let keys = own(1)
-            .rotated(Arc::clone(own(2).active()))
-            .unwrap()
-            .rotated(Arc::clone(own(3).active()))
-            .unwrap();
-        let text = keys.to_file_text();
-        let again = OwnKeys::from_file_text(&text).unwrap();
-        assert_eq!(again.active().id(), own(3).active().id());
-        let ids: Vec<_> = again.retired().iter().map(PublicKey::id).collect();
-        assert_eq!(ids, [own(1).active().id(), own(2).active().id()]);
-        assert_eq!(again.public(own(2).active().id()), Some(own(2).active().public()));
-        assert_eq!(again.public(own(4).active().id()), None);
-        for seed in [1, 2] {
-            assert!(!text.contains(&URL_SAFE_NO_PAD.encode([seed; 32])));
-        }
-        let mut many = own(1);
-        for seed in 2..=32 {
-            many = many.rotated(Arc::clone(own(seed).active())).unwrap();
-        }
-        assert!(OwnKeys::from_file_text(&many.to_file_text()).is_ok());
-        let limit = KeyError::TooManyRetired { limit: RETIRED_MAX };
-        assert_eq!(many.rotated(Arc::clone(own(33).active())).err(), Some(limit));
-        let one_more = format!("{}retired {}\n", *many.to_file_text(), own(40).active().public());
-        assert_eq!(OwnKeys::from_file_text(&one_more).err(), Some(limit));
-    }
-
-    #[test]
     fn keys_are_drawn_from_the_generator() {
         let drawn = |seed| NodeKey::generate(&mut StdRng::seed_from_u64(seed)).id();
         assert_eq!(drawn(1), drawn(1));
         assert_ne!(drawn(1), drawn(2));
-    }
-
-    #[test]
-    fn other_key_files_are_refused() {
-        let good = own(7).to_file_text();
-        for bad in [
-            "",
-            "\n",
-            "federation-node-key-v1",
-            "federation-node-key-v1 ",
-            &good.replace("v1", "v2"),
-            &good.replace(' ', "  "),
-            &good.replace("ed25519:", ""),
-            &format!("{}\n", &*good),
-            &format!(" {}", &*good),
-            &good.replace("BwcHBwcHBwc", "BwcHBwcHBw"),
-            &format!("{0}{0}", &*good),
-            &format!("{}retired\n", &*good),
-            &format!("{}retired  {}\n", &*good, own(1).active().public()),
-            &format!("{}active {}\n", &*good, own(1).active().public()),
-        ] {
-            assert!(OwnKeys::from_file_text(bad).is_err(), "{bad:?}");
-        }
     }
 
     #[test]

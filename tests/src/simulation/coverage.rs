@@ -12,7 +12,7 @@ pub struct Coverage {
 }
 
 /// What a campaign that ran long enough must have reached, each at least once: else it has shown nothing of it.
-pub const TO_REACH: [&str; 35] = [
+pub const TO_REACH: [&str; 36] = [
     "writes acknowledged",
     "writes not promised",
     "writes refused",
@@ -48,6 +48,7 @@ pub const TO_REACH: [&str; 35] = [
     "keys retired",
     "keys revoked",
     "intrusions by an old key refused",
+    "intrusions by an own old key refused",
 ];
 
 /// What the design wants reached and no feature exists for yet.

@@ -252,22 +252,28 @@ impl World {
         }
     }
 
-    /// Whoever has a copy of a key that has ended somewhere tries it there.
+    /// Whoever has a copy of a key that has ended somewhere tries it there, and at its owner once it is revoked.
     pub(super) async fn try_old_keys(&mut self) {
         for old in self.mesh.keys.old() {
-            for (at, how) in &old.ended {
-                let attacker = &mut self.attacks.attacker;
-                let mut tried = vec![attacker.call_with(&old, *at).await];
-                if *how == KeyEnd::Revoked {
-                    tried.push(attacker.write_with(&old, *at).await);
-                }
-                for intrusion in tried {
-                    if matches!(intrusion.answer, IntrusionAnswer::Refused { .. }) {
-                        self.mesh.coverage.reach("intrusions by an old key refused");
+            let attacker = &mut self.attacks.attacker;
+            let mut tried = Vec::new();
+            for at in old.ended.keys() {
+                tried.push(attacker.call_with(&old, *at).await);
+            }
+            let revoked = old.ended.iter().filter(|(_, how)| **how == KeyEnd::Revoked).map(|(at, _)| *at);
+            let owner = revoked.clone().next().map(|_| old.node);
+            for at in revoked.chain(owner) {
+                tried.push(attacker.write_with(&old, at).await);
+            }
+            for intrusion in tried {
+                if matches!(intrusion.answer, IntrusionAnswer::Refused { .. }) {
+                    self.mesh.coverage.reach("intrusions by an old key refused");
+                    if intrusion.node == old.node {
+                        self.mesh.coverage.reach("intrusions by an own old key refused");
                     }
-                    self.mesh.trace.say(|| format!("{intrusion:?}"));
-                    self.history.intrusions.push(intrusion);
                 }
+                self.mesh.trace.say(|| format!("{intrusion:?}"));
+                self.history.intrusions.push(intrusion);
             }
         }
     }

@@ -83,7 +83,10 @@ impl MeshKeys {
 
     /// The public keys under which each node signs or has signed.
     pub fn public(&self) -> Vec<(NodeId, Vec<PublicKey>)> {
-        let all = |keys: &OwnKeys| keys.retired().iter().chain([keys.active().public()]).cloned().collect();
+        let all = |keys: &OwnKeys| {
+            let former = keys.former().iter().map(|key| &key.public);
+            former.chain([keys.active().public()]).cloned().collect()
+        };
         self.with(|inner| inner.nodes.iter().map(|node| (node.id.clone(), all(&node.own))).collect())
     }
 
@@ -146,6 +149,12 @@ impl MeshKeys {
                 };
             }
             old.ended.insert(at, how);
+            // The operator gives the line to the node itself, too.
+            if how == KeyEnd::Revoked {
+                let accepted: Vec<_> = old.accepted.iter().map(|(epoch, last)| (*epoch, *last)).collect();
+                keys.own = keys.own.revoked(old.key.id(), &accepted).expect("a key of before");
+                keys.signing.replace(keys.own.clone());
+            }
             true
         })
     }
@@ -162,8 +171,5 @@ impl MeshKeys {
 }
 
 fn series(accepted: &BTreeMap<BootId, u64>) -> Vec<AcceptedSeries> {
-    accepted
-        .iter()
-        .map(|(epoch, last_seq)| AcceptedSeries { epoch: format!("{:016x}", epoch.0), last_seq: *last_seq })
-        .collect()
+    accepted.iter().map(|(epoch, last_seq)| AcceptedSeries::new(*epoch, *last_seq)).collect()
 }

@@ -21,6 +21,7 @@ use federation_net::http::ListenerLimits;
 use federation_net::http::client::HttpTransport;
 use federation_net::http::server::{PeerSecurity, PeerServer};
 use federation_net::node::{Node, Ports};
+use federation_net::signing_keys::SigningKeys;
 use federation_net::status::{LinkState, OpAtPeer};
 use federation_net::{Proof, WriteReceipt};
 use federation_store::{Engine, Options, OrderedIndexes, Setup, SimulatedDisk, StoreHandle};
@@ -45,6 +46,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Bench {
     pub(crate) node: Node,
     pub(crate) key: Arc<NodeKey>,
+    /// What the node signs with, and takes of its own under.
+    pub(crate) keys: SigningKeys,
     /// Where the node listens.
     pub(crate) address: SocketAddr,
     /// Whom the node takes.
@@ -135,9 +138,10 @@ impl Bench {
         let mut enrolments: Vec<Enrolment> = peers.values().map(MockPeer::enrolment).collect();
         enrolments.iter_mut().for_each(enrol);
         let enrolled = Enrolled::new(Directory::new(&enrolments).unwrap());
+        let keys = SigningKeys::from(Arc::clone(&key));
         let ports = Ports {
             store: Arc::clone(&store),
-            keys: Arc::clone(&key).into(),
+            keys: keys.clone(),
             enrolled: enrolled.clone(),
             rules: Arc::new(KindRules),
             wall: clock,
@@ -150,7 +154,7 @@ impl Bench {
         let node = Node::start(config, ports).unwrap();
         let limits = ListenerLimits::default();
         let server = PeerServer::spawn(listener, PeerSecurity::Plain, limits, Arc::new(node.clone()));
-        Self { node, key, address, enrolled, _server: server, _store: store, _directory: None, peers }
+        Self { node, key, keys, address, enrolled, _server: server, _store: store, _directory: None, peers }
     }
 
     /// A peer.

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use federation_core::dot::Origin;
 use federation_core::embedding::{Embedding, Normalisation};
 use federation_core::hlc::Hlc;
-use federation_core::id::{AgentId, Kind, Namespace, NodeId};
+use federation_core::id::{AgentId, BootId, Kind, Namespace, NodeId};
 use federation_core::limits::{CLOCK_DRIFT_MAX, EMBEDDING_DIM_MAX};
 use federation_core::op::{Body, EncodedOp, Op};
 use federation_core::port::clock::WallClock as _;
@@ -16,7 +17,7 @@ use federation_store::SimulatedDisk;
 use federation_tests::mock_peer::MachineClock;
 use federation_wire::frame::Route;
 use federation_wire::identity::{Directory, KeyEntry, KeyState};
-use federation_wire::keys::NodeKey;
+use federation_wire::keys::{NodeKey, OwnKeys};
 use federation_wire::slug::Slug;
 use federation_wire::v1::ack::{AckNote, AckOutcome, OpRefusal, VectorRefusal};
 
@@ -97,6 +98,32 @@ async fn an_op_that_its_origin_did_not_seal_is_invalid_though_its_frame_is_sound
         ("a revoked key", sealed(&caller.op(7), &revoked), OpRefusal::KeyRevoked),
     ];
     refused(&caller, &caller.op(1), cases).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_op_under_an_own_key_that_is_revoked_is_taken_up_to_the_number_and_no_further() {
+    let caller = caller().await;
+    let bench = &caller.bench;
+    let stolen = Arc::new(NodeKey::from_seed(&[3; 32]));
+    let keys = OwnKeys::new(Arc::clone(&stolen)).rotated(Arc::clone(&bench.key)).unwrap();
+    let epoch = BootId(5);
+    let own = |epoch, seq| {
+        let mut op = caller.op(seq);
+        op.dot.origin = Origin { node: bench.node.status().node, epoch };
+        op
+    };
+    let push = async |op: &Op, key| caller.push_op(&sealed(op, key)).await;
+    // While the node has retired it and nothing more, the thief is the node of then.
+    bench.keys.replace(keys.clone());
+    assert_eq!(push(&own(epoch, 2), &stolen).await.unwrap(), AckOutcome::Applied);
+    bench.keys.replace(keys.revoked(stolen.id(), &[(epoch, 4)]).unwrap());
+    let revoked = AckOutcome::Refused(OpRefusal::KeyRevoked);
+    assert_eq!(push(&own(epoch, 4), &stolen).await.unwrap(), AckOutcome::Applied);
+    assert_eq!(push(&own(epoch, 5), &stolen).await.unwrap(), revoked);
+    assert_eq!(push(&own(BootId(6), 1), &stolen).await.unwrap(), revoked);
+    assert_eq!(push(&own(epoch, 5), &bench.key).await.unwrap(), AckOutcome::Applied);
+    let counted = bench.node.metrics().admitted.get(revoked.slug()).copied();
+    assert_eq!((counted, bench.node.status().clock.dot_count()), (Some(2), 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]

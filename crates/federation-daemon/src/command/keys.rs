@@ -105,9 +105,9 @@ fn activate(path: &Path, node: &NodeId) -> Result<(), IdentityError> {
     }
     std::fs::remove_file(&next_path).map_err(|source| EnrolError::Write { path: next_path, source })?;
     told(path, keys.active().public());
-    if let Some(old) = keys.retired().last() {
+    if let Some(old) = keys.former().last() {
         println!("reload this node, then run at every peer, and reload it there:");
-        println!("    federationd peer rotate {node} --retire {}", old.id());
+        println!("    federationd peer rotate {node} --retire {}", old.public.id());
     }
     Ok(())
 }

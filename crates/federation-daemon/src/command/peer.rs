@@ -1,15 +1,16 @@
 //! `federationd peer add|show|remove|export`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use federation_core::id::{BootId, KeyId};
 use federation_wire::identity::{AcceptedSeries, Enrolment, KeyState, PeersFile};
-use federation_wire::keys::{KeyError, PublicKey};
+use federation_wire::keys::{KeyError, OwnKeys, PublicKey};
 
 use crate::command::keys::{self, IdArgs, IdentityError};
 use crate::config::raw::default_of;
-use crate::enrolment::{EnrolError, peers_file};
+use crate::enrolment::{EnrolError, key_file, peers_file};
+use crate::files::Existing;
 
 /// Options of `peer`.
 #[derive(Clone, Debug, clap::Args)]
@@ -97,9 +98,12 @@ pub struct AddArgs {
 pub struct RevokeArgs {
     /// Its node id.
     pub id: String,
-    /// The id of the key, 16 hexadecimal digits [default: all keys of the node].
+    /// The id of the key, 16 hexadecimal digits [default: all keys of the node]. At the node itself: a key of before.
     #[arg(long)]
     pub key: Option<String>,
+    /// This node's own keys: where the key stands, if it is one of them.
+    #[arg(long, default_value = default_of("key_file"))]
+    pub key_file: PathBuf,
     /// The last number of a series that is still taken, as `<epoch>:<number>`; `GET /api/v1/origins/<id>` of a node that
     /// is trusted lists what it has. May be repeated.
     #[arg(long, required_unless_present = "accept_nothing")]
@@ -156,16 +160,7 @@ pub fn run(args: PeerArgs) -> Result<(), PeerError> {
             peers_file::save(path, &file)?;
             println!("rotated {id} in {}; reload the node for it to count", path.display());
         }
-        PeerAction::Revoke(revoke) => {
-            let mut file = peers_file::load(path)?;
-            let key = revoke.key.as_deref().map(key_id).transpose()?;
-            let accepted = revoke.accept.iter().map(|text| series(text)).collect::<Result<Vec<_>, _>>()?;
-            peers_file::revoke(&mut file, &revoke.id, key, &accepted)?;
-            peers_file::save(path, &file)?;
-            println!("revoked {} in {}; reload the node for it to count", revoke.id, path.display());
-            println!("run at every other node, and reload it there:");
-            println!("    {}", revoke_line(&revoke));
-        }
+        PeerAction::Revoke(args) => revoke(path, &args)?,
         PeerAction::Export(own) => {
             println!("{}", keys::line(&own)?);
             for line in peers_file::load_or_new(path)?.peers.iter().filter_map(export_line) {
@@ -201,15 +196,46 @@ fn enrolment(add: &AddArgs) -> Result<Enrolment, PeerError> {
     Ok(enrolment)
 }
 
+/// Revokes keys of a peer, or one that was this node's own: the same line serves at every node.
+fn revoke(peers: &Path, args: &RevokeArgs) -> Result<(), PeerError> {
+    let key = args.key.as_deref().map(key_id).transpose()?;
+    let accepted = args.accept.iter().map(|text| series(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut file = peers_file::load_or_new(peers)?;
+    let is_enrolled = file.peers.iter().any(|peer| peer.id == args.id);
+    let own = key.filter(|_| !is_enrolled).map(|key| own_keys(args, key)).transpose()?.flatten();
+    let written = if let Some((key, own)) = own {
+        let malformed = |fault| EnrolError::KeyMalformed { path: args.key_file.clone(), fault };
+        key_file::write(&args.key_file, &own.revoked(key, &accepted).map_err(malformed)?, Existing::Replace)?;
+        &args.key_file
+    } else {
+        let accepted: Vec<_> =
+            accepted.iter().map(|(epoch, last)| AcceptedSeries::new(*epoch, *last)).collect();
+        peers_file::revoke(&mut file, &args.id, key, &accepted)?;
+        peers_file::save(peers, &file)?;
+        peers
+    };
+    println!("revoked {} in {}; reload the node for it to count", args.id, written.display());
+    println!("run at every other node, {} itself too if it goes on, and reload it there:", args.id);
+    println!("    {}", revoke_line(args));
+    Ok(())
+}
+
+/// This node's own keys, if `key` is one of them.
+fn own_keys(args: &RevokeArgs, key: KeyId) -> Result<Option<(KeyId, OwnKeys)>, EnrolError> {
+    match key_file::read(&args.key_file) {
+        Ok(own) => Ok(own.public(key).is_some().then_some((key, own))),
+        Err(EnrolError::KeyMissing { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn key_id(text: &str) -> Result<KeyId, EnrolError> {
     text.parse().map_err(|_| EnrolError::KeyIdForm { given: text.to_owned() })
 }
 
-fn series(text: &str) -> Result<AcceptedSeries, EnrolError> {
-    let parts = text.split_once(':').and_then(|(epoch, last)| {
-        epoch.parse::<BootId>().ok()?;
-        Some(AcceptedSeries { epoch: epoch.to_owned(), last_seq: last.parse().ok()? })
-    });
+fn series(text: &str) -> Result<(BootId, u64), EnrolError> {
+    let parts =
+        text.split_once(':').and_then(|(epoch, last)| Some((epoch.parse().ok()?, last.parse().ok()?)));
     parts.ok_or_else(|| EnrolError::Accept { given: text.to_owned() })
 }
 

@@ -96,7 +96,7 @@ impl Keys {
         // This node does not stand among its own peers, so its key is for whoever does not.
         match self.directory.node(&dot.origin.node) {
             Some(_) => self.directory.sealing_key(dot, id).cloned(),
-            None => self.own.public(id).cloned().ok_or(KeyRefusal::Unknown),
+            None => self.own.sealing_key(dot, id).cloned(),
         }
     }
 

@@ -10,8 +10,8 @@ use crate::enrolment::EnrolError;
 use crate::files::{Existing, OpenTo, PrivateFileError, read_whole, write_whole};
 use crate::random::system_rng;
 
-/// Bytes beyond which a file is no key file.
-const KEY_FILE_BYTES_MAX: u64 = 4_096;
+/// Bytes beyond which a file is no key file: 32 keys, with all the series that may be named of each, stay below.
+const KEY_FILE_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// The mode of a key file.
 const KEY_FILE_MODE: u32 = 0o600;
 

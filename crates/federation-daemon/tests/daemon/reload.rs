@@ -181,6 +181,43 @@ async fn all_keys_and_the_peers_are_replaced_while_clients_write_and_no_write_fa
     mesh.stop_all(WITHIN).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_line_revokes_an_old_key_at_the_others_and_at_its_own_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut mesh = mesh(dir.path(), 2, &[]).await;
+    let client = mesh.client().clone();
+    let dirs = [0, 1].map(|index| mesh.node(index).unwrap().dir().to_owned());
+    let paste = |output: &str, command: &str, at: usize| {
+        let line = pasted(output, command);
+        run(&dirs[at], &line.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let told = run(&dirs[0], &["keygen", "--rotate", "--node-id", "node-1"]);
+    paste(&told, "peer rotate", 1);
+    reload(&client, &mesh, 1).await;
+    let told = run(&dirs[0], &["keygen", "--activate", "--node-id", "node-1"]);
+    reload(&client, &mesh, 0).await;
+    let old = pasted(&told, "peer rotate").pop().unwrap();
+    let series = "00000000000000aa:7";
+    let told = run(&dirs[1], &["peer", "revoke", "node-1", "--key", &old, "--accept", series]);
+    assert_eq!(field(&reload(&client, &mesh, 1).await, "/changed/0"), "node-1");
+    paste(&told, "peer revoke", 0);
+    let report = reload(&client, &mesh, 0).await;
+    assert_eq!((field(&report, "/own_revoked"), field(&report, "/changed")), (&json!([old]), &json!([])));
+    let again = reload(&client, &mesh, 0).await;
+    assert!(again.get("own_revoked").is_none(), "{again}");
+    let file = fs::read_to_string(dirs[0].join("federation.key")).unwrap();
+    assert!(file.lines().any(|line| line.starts_with("revoked ") && line.ends_with(series)));
+
+    // The key that it signs with is rotated first; a key that is nobody's is not taken for one of its own.
+    let key = federation_daemon::enrolment::key_file::read(&dirs[0].join("federation.key")).unwrap();
+    for (key, why) in [(key.active().id().to_string(), "rotate it first"), ("00".repeat(8), "not enrolled")] {
+        let output =
+            federationd_in(&dirs[0], &["peer", "revoke", "node-1", "--key", &key, "--accept-nothing"]);
+        assert!(!output.status.success() && stderr(&output).contains(why), "{}", stderr(&output));
+    }
+    mesh.stop_all(WITHIN).await.unwrap();
+}
+
 pub(crate) async fn boots(client: &Client, urls: &[String]) -> Vec<Value> {
     let mut boots = Vec::new();
     for url in urls {

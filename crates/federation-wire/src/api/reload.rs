@@ -22,6 +22,9 @@ pub struct ReloadReport {
     /// The id of this node's key, if it is another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_key: Option<String>,
+    /// The ids of this node's keys of before that are revoked, if they are others or prove something else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own_revoked: Vec<String>,
     /// Whether peers are shown, or must show, another certificate than before.
     pub peer_tls_changed: bool,
     /// Whether clients are shown another certificate than before.
@@ -35,8 +38,8 @@ pub struct ReloadReport {
 impl ReloadReport {
     /// Whether nothing has changed.
     pub fn is_unchanged(&self) -> bool {
-        let lists =
-            [&self.joined, &self.left, &self.moved, &self.changed, &self.tokens_added, &self.tokens_removed];
+        let Self { joined, left, moved, changed, own_revoked, tokens_added, tokens_removed, .. } = self;
+        let lists = [joined, left, moved, changed, own_revoked, tokens_added, tokens_removed];
         let flags = [self.quorum_changed, self.peer_tls_changed, self.client_tls_changed];
         lists.iter().all(|list| list.is_empty()) && !flags.contains(&true) && self.own_key.is_none()
     }

@@ -22,7 +22,7 @@ const ACCEPTANCE_DOMAIN: &[u8] = b"federation/v1/acceptance\0";
 /// Keys of one node: two while one is rotated, the retired ones beside them.
 const KEYS_PER_NODE_MAX: usize = 32;
 /// Series that are named of one revoked key: each is a start of its node without an orderly end before it.
-const ACCEPTED_SERIES_MAX: usize = 1_024;
+pub(crate) const ACCEPTED_SERIES_MAX: usize = 1_024;
 
 /// The enrolled nodes, by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -200,8 +200,7 @@ impl Directory {
     /// [`KeyRefusal`].
     pub fn sealing_key(&self, dot: &Dot, key: KeyId) -> Result<&PublicKey, KeyRefusal> {
         let node = self.nodes.get(&dot.origin.node).ok_or(KeyRefusal::Unknown)?;
-        let enrolled = node.keys.get(&key).ok_or(KeyRefusal::Unknown)?;
-        if enrolled.seals(dot) { Ok(&enrolled.public) } else { Err(KeyRefusal::Revoked) }
+        node.keys.get(&key).ok_or(KeyRefusal::Unknown)?.sealing(dot)
     }
 
     /// A key of `node`, and what it is good for.
@@ -264,15 +263,12 @@ impl EnrolledNode {
 }
 
 impl EnrolledKey {
-    /// Whether the op of this dot is taken under the key.
-    fn seals(&self, dot: &Dot) -> bool {
-        match self.state {
-            KeyState::Active | KeyState::Retired => true,
-            KeyState::Revoked => {
-                let is_accepted = self.accepted.get(&dot.origin.epoch).is_some_and(|last| dot.seq <= *last);
-                is_accepted || is_planted(Defect::BelieveRevokedKeys)
-            }
-        }
+    /// The key, if the op of this dot is taken under it.
+    pub(crate) fn sealing(&self, dot: &Dot) -> Result<&PublicKey, KeyRefusal> {
+        let is_taken = self.state != KeyState::Revoked
+            || self.accepted.get(&dot.origin.epoch).is_some_and(|last| dot.seq <= *last)
+            || is_planted(Defect::BelieveRevokedKeys);
+        if is_taken { Ok(&self.public) } else { Err(KeyRefusal::Revoked) }
     }
 }
 
