@@ -486,9 +486,9 @@ fn is_drift(op: &SentOp, hash: OpHash) -> bool {
     op.hash != hash
 }
 
-/// Whether a refusal is mended by saying hello again.
+/// Whether a refusal is mended by saying hello again, or is of something that a hello tells.
 fn begins_with_hello(slug: Slug) -> bool {
-    matches!(slug, Slug::WrongBoot | Slug::HelloFirst)
+    matches!(slug, Slug::WrongBoot | Slug::HelloFirst | Slug::MustRebootstrap)
 }
 
 fn deferral(slug: Slug) -> Deferral {
