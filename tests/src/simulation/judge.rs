@@ -181,7 +181,7 @@ impl World {
             let states = states(&self.mesh).await;
             let is_equal = are_equal(&states);
             let waited = healed.elapsed();
-            if is_equal && all_serve(&self.mesh) && self.is_all_sent() {
+            if is_equal && all_serve(&self.mesh) {
                 settling.equal_after_ms = Some(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
             }
             if settling.equal_after_ms.is_some() || waited > limit {
@@ -192,13 +192,6 @@ impl World {
             let step = if waited < Duration::from_secs(12) { 50 } else { 500 };
             tokio::time::sleep(Duration::from_millis(step)).await;
         }
-    }
-
-    /// Whether nobody has anything left to send. Where scopes change, what a node no longer keeps may be nowhere else: it is
-    /// not in what those who keep it are compared by.
-    fn is_all_sent(&self) -> bool {
-        let is_sent = |node: &Node| node.status().peers.iter().all(|peer| peer.backlog_ops == 0);
-        !self.mesh.scopes.are_there() || (0..self.mesh.len()).filter_map(|i| self.mesh.node(i)).all(is_sent)
     }
 
     /// Whether a disk has failed that was to fail, and its node takes nothing.
