@@ -128,8 +128,6 @@ pub struct Link {
     catchup_interval: Option<DurationMs>,
     phase: LinkPhase,
     hello: Option<HelloOn>,
-    /// Whether another is to follow the one under way: what it is for came after it began.
-    hello_again: bool,
     failed_attempts: u32,
     failed_pages: u32,
     lane: VecDeque<Arc<Written>>,
@@ -181,7 +179,6 @@ impl Link {
             catchup_interval,
             phase: LinkPhase::Down,
             hello: None,
-            hello_again: false,
             failed_attempts: 0,
             failed_pages: 0,
             lane: VecDeque::new(),
@@ -251,9 +248,9 @@ impl Link {
             }
             LinkEvent::Resync => match self.phase {
                 LinkPhase::Down => self.connect(out),
-                LinkPhase::Connecting | LinkPhase::Up if self.hello.is_some() => self.hello_again = true,
-                LinkPhase::Connecting | LinkPhase::Up => {
-                    self.timers.session_retry = Some(now);
+                LinkPhase::Connecting => {}
+                LinkPhase::Up => {
+                    self.timers.session_retry.get_or_insert(now);
                 }
             },
             LinkEvent::HelloAnswered { lacks, offers } => self.hello_answered(now, draw, lacks, offers, out),
@@ -346,7 +343,6 @@ impl Link {
 
     fn hello(&mut self, out: &mut Vec<LinkCommand>) {
         if self.hello.is_none() {
-            self.hello_again = false;
             self.hello = Some(if self.phase == LinkPhase::Up {
                 HelloOn::Open
             } else {
@@ -381,9 +377,6 @@ impl Link {
         if !self.sessions.pull_running && offers {
             self.sessions.pull_running = true;
             out.push(LinkCommand::StartPull);
-        }
-        if std::mem::take(&mut self.hello_again) {
-            self.timers.session_retry = Some(now);
         }
         self.pump(out);
     }

@@ -358,25 +358,3 @@ proptest! {
         prop_assert_eq!(run(), run());
     }
 }
-
-#[test]
-fn what_is_to_be_told_while_a_hello_is_under_way_is_told_by_another() {
-    let (answered, lacking) = (
-        LinkEvent::HelloAnswered { lacks: false, offers: false },
-        LinkEvent::HelloAnswered { lacks: true, offers: false },
-    );
-    let mut bench = Bench::new();
-    assert_eq!(bench.tell(LinkEvent::Start), [Did::Hello]);
-    assert_eq!(bench.tell(LinkEvent::Resync), [], "while connecting");
-    assert_eq!(bench.tell(answered.clone()), []);
-    assert_eq!(bench.after(0), [Did::Hello]);
-    assert_eq!(bench.tell(LinkEvent::Resync), [], "on the open connection");
-    assert_eq!(
-        bench.tell(lacking),
-        [Did::Push],
-        "a session that begins with the answer is no reason to forget it"
-    );
-    assert_eq!(bench.after(0), [Did::Hello]);
-    assert_eq!(bench.tell(answered), []);
-    assert_eq!(bench.after(0), [], "told");
-}
