@@ -14,7 +14,7 @@ use federation_core::port::store::{OpenIds, ReplicaStore};
 use federation_core::quorum::ack_tracker::{PeerOutcome, Reason};
 use federation_core::quorum::policy::WriteLevel;
 use federation_core::scope::Scope;
-use federation_net::config::{NodeConfig, PeerEndpoint};
+use federation_net::config::{Membership, NodeConfig, PeerEndpoint};
 use federation_net::enrolled::Enrolled;
 use federation_net::error::{QuorumNotMet, WriteError};
 use federation_net::http::ListenerLimits;
@@ -155,6 +155,16 @@ impl Bench {
         let limits = ListenerLimits::default();
         let server = PeerServer::spawn(listener, PeerSecurity::Plain, limits, Arc::new(node.clone()));
         Self { node, key, keys, address, enrolled, _server: server, _store: store, _directory: None, peers }
+    }
+
+    /// The node takes in these enrolments of its peers, which all stay.
+    pub(crate) fn reload(&self, enrolments: &[Enrolment]) {
+        let membership = Membership {
+            directory: Directory::new(enrolments).unwrap(),
+            peers: self.peers.values().map(endpoint).collect(),
+            write_level: WriteLevel::Count(1),
+        };
+        self.node.reload(membership).unwrap();
     }
 
     /// A peer.

@@ -241,3 +241,32 @@ async fn an_op_whose_refusal_was_overtaken_by_what_the_peer_takes_now_is_sent_ag
     bench.await_op(&dot, "a", OpAtPeer::Held).await;
     assert!(peer.holds(&dot));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_takes_is_another_thing_after_a_change_there_and_back() {
+    let caller = Caller::of(Bench::with_peers_up(1, &["a"]).await).await;
+    let said = async || {
+        let answer = caller.answered(Route::Hello, &caller.me().hello().to_bytes()).await;
+        HelloAnswer::from_bytes(&answer[0]).unwrap().hello.acceptance
+    };
+    let (wide, mut narrow) = (caller.me().enrolment(), caller.me().enrolment());
+    narrowly(&mut narrow);
+    let at_first = said().await;
+    caller.bench.reload(std::slice::from_ref(&wide));
+    assert_eq!(said().await, at_first, "nothing has changed");
+    // Whoever says no hello in between has heard of no change.
+    caller.bench.reload(&[narrow]);
+    caller.bench.reload(&[wide]);
+    assert_ne!(said().await, at_first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_a_peer_refuses_for_what_a_hello_tells_is_sent_again_after_one() {
+    for slug in [Slug::HelloFirst, Slug::MustRebootstrap] {
+        let bench = Bench::with_peers_up(2, &["a"]).await;
+        let before = bench.peer("a").hellos_received();
+        bench.peer("a").answer_pushes(Manner::RejectingOnce(slug));
+        bench.write("r").await.met();
+        assert!(bench.peer("a").hellos_received() > before, "{slug:?}");
+    }
+}

@@ -17,7 +17,8 @@ use tempfile::TempDir;
 
 use crate::line::{ATTACKER, Line};
 use crate::loot::{AUTHOR, Loot, Place, Sender, bodies, envelope};
-use crate::recorder::Recorder;
+use crate::poll::until;
+use crate::recorder::{Recorded, Recorder};
 
 /// How long anything that must happen may take on a busy machine.
 pub(crate) const WITHIN: Duration = Duration::from_secs(30);
@@ -96,14 +97,14 @@ impl Bench {
         let delivered = bench.recorder.connections();
         bench.recorder.swallow();
         bench.write(HONEST, "late").await;
-        bench
-            .until("a push is swallowed", || {
-                bench.recorder.connections().iter().any(|one| {
-                    let from = one.swallowed_from.unwrap_or(usize::MAX);
-                    bodies(&one.asked).iter().any(|(at, _)| *at >= from)
-                })
-            })
-            .await;
+        until(WITHIN, "a push is swallowed", async || {
+            let is_of = |one: &Recorded| {
+                let from = one.swallowed_from.unwrap_or(usize::MAX);
+                bodies(&one.asked).iter().any(|(at, _)| *at >= from)
+            };
+            bench.recorder.connections().iter().any(is_of).then_some(())
+        })
+        .await;
         let before = bench.recorder.connections();
         bench.recorder.carry();
         bench.settled().await;
@@ -116,12 +117,8 @@ impl Bench {
         (bench, loot)
     }
 
-    async fn loot(
-        &self,
-        connections: Vec<crate::recorder::Recorded>,
-        lost: &[crate::recorder::Recorded],
-    ) -> Loot {
-        let frames = |side: fn(&crate::recorder::Recorded) -> &Vec<u8>| {
+    async fn loot(&self, connections: Vec<Recorded>, lost: &[Recorded]) -> Loot {
+        let frames = |side: fn(&Recorded) -> &Vec<u8>| {
             let all = connections.iter().flat_map(|one| bodies(side(one)));
             all.map(|(_, body)| body).filter(|body| body.starts_with(b"FED1")).collect::<Vec<_>>()
         };
@@ -229,9 +226,8 @@ impl Bench {
     }
 
     async fn same_for(&self, time: Duration) {
-        let begun = Instant::now();
-        let (mut before, mut since) = (Vec::new(), begun);
-        loop {
+        let (mut before, mut since) = (Vec::new(), Instant::now());
+        until(WITHIN, "all nodes have the same, and go on so", async || {
             let mut states = Vec::new();
             for index in 0..self.mesh.nodes().len() {
                 states.push(self.state(index).await);
@@ -242,21 +238,9 @@ impl Bench {
                 since = Instant::now();
                 before.clone_from(&states);
             }
-            if since.elapsed() >= time {
-                return;
-            }
-            assert!(begun.elapsed() < WITHIN, "not settled: {states:#?}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
-
-    /// Polls until `is_so`.
-    pub(crate) async fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
-        let begun = Instant::now();
-        while !is_so() {
-            assert!(begun.elapsed() < WITHIN, "not within {WITHIN:?}: {what}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+            (since.elapsed() >= time).then_some(())
+        })
+        .await;
     }
 
     pub(crate) async fn stop(mut self) {

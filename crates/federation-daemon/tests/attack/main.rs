@@ -16,6 +16,9 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+#[path = "../shared/poll.rs"]
+mod poll;
+
 mod attacks;
 mod bench;
 mod campaign;

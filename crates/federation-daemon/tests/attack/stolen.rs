@@ -1,9 +1,9 @@
 //! What a stolen key is good for: before its revocation for all that its node may do, afterwards for nothing.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use crate::loot::under_another_id;
+use crate::poll::until;
 use federation_core::dot::Dot;
 use federation_core::id::BootId;
 use federation_core::op::Op;
@@ -70,11 +70,10 @@ async fn a_stolen_key_speaks_for_its_node_alone_and_once_revoked_for_nobody() {
 
     // The one thing that works: in the name of its node, and where that may, the thief is the node.
     assert_eq!(outcome(&loot, &thief.page(&loot, &thief.sender, &forged)).await, Ok(AckOutcome::Applied));
-    let begun = Instant::now();
-    while bench.state(VICTIM).await.content() != bench.state(OTHER).await.content() {
-        assert!(begun.elapsed() < WITHIN, "it is not sent on");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until(WITHIN, "it is sent on", async || {
+        (bench.state(VICTIM).await.content() == bench.state(OTHER).await.content()).then_some(())
+    })
+    .await;
 
     // It gives no voice to others: neither a frame of another node, nor an op of another origin.
     let before = bench.state(VICTIM).await;

@@ -1,12 +1,11 @@
 //! What an eavesdropper has of mutual TLS: ciphertext, which is good for nothing.
 
-use std::time::Instant;
-
 use federation_daemon::supervisor::MeshLinks;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::bench::{Bench, CONTENT, HONEST, VICTIM, WITHIN};
 use crate::line::{ATTACKER, connect};
+use crate::poll::until;
 
 /// Where in a record something is changed.
 const FLIPS: [usize; 4] = [0, 5, 60, 400];
@@ -46,11 +45,10 @@ async fn recorded_ciphertext_opens_no_connection_whole_cut_or_flipped() {
             sent += 1;
         }
     }
-    let begun = Instant::now();
-    while bench.counted(VICTIM, "refused_connections", "handshake").await < failed + sent {
-        assert!(begun.elapsed() < WITHIN, "not all of {sent} handshakes have failed");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    until(WITHIN, &format!("all of {sent} handshakes fail"), async || {
+        (bench.counted(VICTIM, "refused_connections", "handshake").await >= failed + sent).then_some(())
+    })
+    .await;
     assert_eq!(bench.state(VICTIM).await, before);
     bench.write(HONEST, "afterwards").await;
     bench.settled().await;

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use federation_daemon::enrolment::peers_file;
 use federation_daemon::supervisor::{Client, Process};
@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 
+use crate::poll::until;
 use crate::reload::{Writers, boots};
 use crate::support::{WITHIN, equal_within, expect, field};
 use crate::tls::{Ca, Daemon, bundle, client_tls, nodes};
@@ -84,12 +85,10 @@ impl Pki {
 
     /// Reloads a node by a signal, and waits until it has heard it.
     async fn signal(&self, index: usize) {
-        let (before, begun) = (self.logged(index, "INFO", "reloaded"), Instant::now());
+        let before = self.logged(index, "INFO", "reloaded");
         self.processes[index].signal(Signal::HUP).unwrap();
-        while self.logged(index, "INFO", "reloaded") == before {
-            assert!(begun.elapsed() < WITHIN, "the signal is not heard");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let is_heard = async || (self.logged(index, "INFO", "reloaded") != before).then_some(());
+        until(WITHIN, "the signal is heard", is_heard).await;
     }
 
     /// Waits until every node has every other one, as an operator would before the next step.
@@ -101,7 +100,6 @@ impl Pki {
 
     /// Waits until two nodes have each other.
     async fn are_connected(&self, one: usize, other: usize) {
-        let begun = Instant::now();
         for (from, to) in [(one, other), (other, one)] {
             let (url, name) = (format!("{}/api/v1/peers", self.urls[from]), self.nodes[to].name);
             let is_up = |peers: &Value| {
@@ -113,14 +111,11 @@ impl Pki {
                     .find(of)
                     .map(|peer| field(peer, "/state") == "up")
             };
-            loop {
+            until(WITHIN, &format!("{} is up at {url}", self.nodes[to].name), async || {
                 let peers = expect(&self.client.get(&url).await.unwrap(), 200);
-                if is_up(&peers).expect("the peer is dialled") {
-                    break;
-                }
-                assert!(begun.elapsed() < WITHIN, "{url}: {peers}");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+                is_up(&peers).expect("the peer is dialled").then_some(())
+            })
+            .await;
         }
     }
 
@@ -272,18 +267,15 @@ async fn what_clients_are_shown_is_replaced_while_they_write_and_open_connection
     let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
     let (cert, key) = (path("a.crt"), path("a.key"));
     let process = node.start_with(dir.path(), Vec::new(), &["--tls-cert", &cert, "--tls-key", &key]);
-    let begun = Instant::now();
-    while TcpStream::connect(node.listen).await.is_err() {
-        assert!(begun.elapsed() < WITHIN, "nothing listens");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until(WITHIN, "it listens", async || TcpStream::connect(node.listen).await.ok()).await;
     let (tls, at) = (client_tls(&[&old, &new]), node.listen);
     let (mut open, shown) = connect(&tls, at).await;
     assert_eq!(shown, before.as_ref());
-    while !ask(&mut open, "GET", "/readyz", "").await.unwrap().starts_with("HTTP/1.1 200") {
-        assert!(begun.elapsed() < WITHIN, "never ready");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until(WITHIN, "it is ready", async || {
+        let answer = ask(&mut open, "GET", "/readyz", "").await.unwrap();
+        answer.starts_with("HTTP/1.1 200").then_some(())
+    })
+    .await;
 
     let kept: Arc<Vec<Mutex<Option<TlsStream<TcpStream>>>>> =
         Arc::new((0..64).map(|_| Mutex::new(None)).collect());

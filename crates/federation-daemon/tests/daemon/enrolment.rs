@@ -2,12 +2,12 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
 
 use federation_daemon::supervisor::Client;
 use federation_daemon::supervisor::port::free_addresses;
 use serde_json::json;
 
+use crate::poll::until;
 use crate::support::{WITHIN, expect, federationd_in, field, program, stderr, stdout};
 
 /// A node that was started by hand; killed when dropped.
@@ -58,28 +58,23 @@ async fn two_nodes_are_enrolled_with_two_commands_each_and_hold_what_is_written(
     });
     let client = Client::default();
     let memory = json!({ "id": "m", "namespace": "team", "title": "t", "content": "c" });
-    let (url, begun) = (format!("http://{}/api/v1/memories", nodes[0].2), Instant::now());
-    let written = loop {
-        match client.post(&url, &memory).await {
-            Ok(answer) if answer.status == 201 => break answer,
-            // Not there yet, or without its peer yet: then the write is there, and the next one says so.
-            Ok(answer) if answer.status == 409 => break client.get(&format!("{url}/m")).await.unwrap(),
-            Ok(answer) => assert_eq!(answer.status, 503, "{}", answer.text()),
-            Err(_) => {}
+    let url = format!("http://{}/api/v1/memories", nodes[0].2);
+    let written = until(WITHIN, "a write", async || match client.post(&url, &memory).await {
+        Ok(answer) if answer.status == 201 => Some(answer),
+        // Not there yet, or without its peer yet: then the write is there, and the next one says so.
+        Ok(answer) if answer.status == 409 => Some(client.get(&format!("{url}/m")).await.unwrap()),
+        Ok(answer) => {
+            assert_eq!(answer.status, 503, "{}", answer.text());
+            None
         }
-        assert!(begun.elapsed() < WITHIN, "no write");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    };
+        Err(_) => None,
+    })
+    .await;
     assert!(written.status < 300, "{}", written.text());
     let at_b = format!("http://{}/api/v1", nodes[1].2);
-    loop {
-        let answer = client.get(&format!("{at_b}/memories/m")).await.unwrap();
-        if answer.status == 200 {
-            break;
-        }
-        assert!(begun.elapsed() < WITHIN, "{}", answer.text());
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let is_at_b =
+        async || (client.get(&format!("{at_b}/memories/m")).await.unwrap().status == 200).then_some(());
+    until(WITHIN, "the write at b", is_at_b).await;
     let peers = expect(&client.get(&format!("{at_b}/peers")).await.unwrap(), 200);
     assert!(field(&peers, "/peers/0/url").as_str().unwrap().starts_with("https://"), "{peers}");
 }

@@ -8,6 +8,9 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+#[path = "../shared/poll.rs"]
+mod poll;
+
 mod bad_input;
 mod bulk;
 mod certificates;

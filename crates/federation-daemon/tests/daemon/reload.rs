@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use crate::poll::until;
 use crate::secured::Secured;
 use crate::support::{
     WITHIN, equal_within, expect, federationd_in, field, logged, mesh, stderr, stdout, url,
@@ -78,11 +79,9 @@ impl Writers {
 
     /// Waits until so many more writes were answered, so that what changed meanwhile was in use.
     pub(crate) async fn go_on_for(&self, writes: u64) {
-        let (from, begun) = (self.written.load(Ordering::Relaxed), Instant::now());
-        while self.written.load(Ordering::Relaxed) < from + writes {
-            assert!(begun.elapsed() < WITHIN, "the writers stand still");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let from = self.written.load(Ordering::Relaxed);
+        let are_answered = async || (self.written.load(Ordering::Relaxed) >= from + writes).then_some(());
+        until(WITHIN, "the writers go on", are_answered).await;
     }
 
     /// Ends them. Gives how many writes were answered 201, and what the others were told.

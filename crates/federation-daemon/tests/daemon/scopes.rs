@@ -1,10 +1,9 @@
 //! Scopes as an operator sets them, at nodes that run.
 
-use std::time::{Duration, Instant};
-
 use federation_daemon::supervisor::{Client, Mesh};
 use serde_json::{Value, json};
 
+use crate::poll::until;
 use crate::reload::{pasted, reload, run};
 use crate::support::{WITHIN, expect, field, mesh, url};
 
@@ -21,15 +20,11 @@ async fn enrol_second(client: &Client, mesh: &Mesh, options: &[&str]) {
 
 /// Asks until an answer is as `is_so` wants it.
 async fn await_answer(client: &Client, url: &str, status: u16, is_so: impl Fn(&Value) -> bool) {
-    let begun = Instant::now();
-    loop {
+    until(WITHIN, url, async || {
         let answer = client.get(url).await.unwrap();
-        if answer.status == status && is_so(&expect(&answer, status)) {
-            return;
-        }
-        assert!(begun.elapsed() < WITHIN, "{url}: {}", answer.text());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        (answer.status == status && is_so(&expect(&answer, status))).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,21 +33,25 @@ async fn what_was_refused_by_scope_comes_by_itself_once_the_scope_is_widened() {
     let mut mesh = mesh(dir.path(), 2, &["--catchup-interval-secs", "1"]).await;
     let client = mesh.client().clone();
     let urls = [url(&mesh, 0), url(&mesh, 1)];
-    let (options, refusal) = (["--accept", "other"], "by-namespace");
-    enrol_second(&client, &mesh, &options).await;
-    let memory = json!({ "id": refusal, "namespace": "team", "title": "t", "content": "c" });
-    let answer = client.post(&format!("{}/api/v1/memories", urls[1]), &memory).await.unwrap();
-    let not_met = expect(&answer, 503);
-    assert_eq!(field(&not_met, "/reason"), "refused", "{not_met}");
-    let dot = field(&not_met, "/dot").as_str().unwrap();
-    let at_first = format!("/peers/{}", mesh.node(0).unwrap().id());
-    let is_refused = |op: &Value| op.pointer(&at_first).is_some_and(|at| *at == json!("refused"));
-    await_answer(&client, &format!("{}/api/v1/ops/{dot}", urls[1]), 200, is_refused).await;
-    let at_receiver = format!("{}/api/v1/memories/{refusal}", urls[0]);
-    expect(&client.get(&at_receiver).await.unwrap(), 404);
+    for (options, refusal) in [
+        (["--accept", "other"], "by-namespace"),
+        (["--author", "ai:other"], "by-author"),
+        (["--kind", "letter"], "by-kind"),
+    ] {
+        enrol_second(&client, &mesh, &options).await;
+        let memory = json!({ "id": refusal, "namespace": "team", "title": "t", "content": "c" });
+        let answer = client.post(&format!("{}/api/v1/memories", urls[1]), &memory).await.unwrap();
+        let not_met = expect(&answer, 503);
+        assert_eq!(field(&not_met, "/reason"), "refused", "{not_met}");
+        let dot = field(&not_met, "/dot").as_str().unwrap();
+        let at_first = format!("/peers/{}", mesh.node(0).unwrap().id());
+        let is_refused = |op: &Value| op.pointer(&at_first).is_some_and(|at| *at == json!("refused"));
+        await_answer(&client, &format!("{}/api/v1/ops/{dot}", urls[1]), 200, is_refused).await;
+        let at_receiver = format!("{}/api/v1/memories/{refusal}", urls[0]);
+        expect(&client.get(&at_receiver).await.unwrap(), 404);
 
-    enrol_second(&client, &mesh, &[]).await;
-    await_answer(&client, &at_receiver, 200, |_| true).await;
-
+        enrol_second(&client, &mesh, &[]).await;
+        await_answer(&client, &at_receiver, 200, |_| true).await;
+    }
     mesh.stop_all(WITHIN).await.unwrap();
 }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -17,6 +16,7 @@ use hyper::Method;
 use serde_json::json;
 
 use crate::credentials::for_each_file;
+use crate::poll::until;
 use crate::secured::{TOKENS, entry};
 use crate::support::{WITHIN, federationd_in};
 use crate::tls::{Ca, bundle, nodes};
@@ -158,11 +158,9 @@ async fn whatever_goes_wrong_no_secret_is_said_at_the_loudest_level() {
     assert!(shown.contains("peer_tls"), "{shown}");
     faults.push(("Debug of the config".into(), shown.into_bytes()));
 
-    let (log, begun) = (path("a.log"), Instant::now());
-    while !fs::read_to_string(&log).unwrap().contains("a client's request was refused") {
-        assert!(begun.elapsed() < WITHIN, "the log does not come");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let log = path("a.log");
+    let is_told = async || fs::read_to_string(&log).unwrap().find("a client's request was refused");
+    until(WITHIN, "the log tells of it", is_told).await;
     assert!(fs::read_to_string(&log).unwrap().contains("TRACE"), "the loudest level");
     drop(processes);
     let mut in_their_own = 0;

@@ -1,11 +1,12 @@
 //! How nodes end, and how a supervisor's children do.
 
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
+use crate::poll::until;
 use crate::support::{WITHIN, expect, federationd_in, field, mesh, program, stderr, stdout, url};
 
 #[tokio::test]
@@ -82,12 +83,9 @@ async fn dev_prints_urls_ends_on_a_signal_and_goes_on_next_time() {
     // Killed, it takes its children with it: they see their standard input close.
     let urls = second.urls.clone();
     second.kill().await;
-    let begun = Instant::now();
     for url in &urls {
-        while client.get(&format!("{url}/healthz")).await.is_ok() {
-            assert!(begun.elapsed() < WITHIN, "a child outlived its parent");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let is_gone = async || client.get(&format!("{url}/healthz")).await.err();
+        until(WITHIN, "a child ends with its parent", is_gone).await;
     }
 }
 

@@ -3,10 +3,12 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use federation_daemon::supervisor::{Answer, Client, Mesh, MeshLinks, MeshLogs, MeshSpec};
 use serde_json::Value;
+
+use crate::poll::until;
 
 /// How long anything that must happen may take on a busy machine.
 pub(crate) const WITHIN: Duration = Duration::from_secs(30);
@@ -73,30 +75,23 @@ pub(crate) fn expect(answer: &Answer, status: u16) -> Value {
 /// Waits until a line of a node's log has all of these parts.
 pub(crate) async fn logged(mesh: &Mesh, index: usize, parts: &[&str]) {
     let path = mesh.node(index).expect("there is such a node").dir().join("log");
-    let begun = Instant::now();
-    loop {
+    let has_all = |line: &str| parts.iter().all(|part| line.contains(part));
+    until(WITHIN, &format!("a line with {parts:?} in {}", path.display()), async || {
         let log = std::fs::read_to_string(&path).expect("a log");
-        if log.lines().any(|line| parts.iter().all(|part| line.contains(part))) {
-            return;
-        }
-        assert!(begun.elapsed() < WITHIN, "no line with {parts:?} in {log}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        log.lines().any(has_all).then_some(())
+    })
+    .await;
 }
 
 /// Asks for the state hash of each node until all say the same.
 pub(crate) async fn equal_within(client: &Client, urls: &[String], within: Duration) -> Value {
-    let begun = Instant::now();
-    loop {
+    until(within, "all nodes have the same state", async || {
         let mut states = Vec::new();
         for url in urls {
             let answer = client.get(&format!("{url}/api/v1/status?hash=true")).await.expect("an answer");
             states.push(field(&expect(&answer, 200), "/state_hash").clone());
         }
-        if states.iter().all(|state| *state == states[0]) {
-            return states[0].clone();
-        }
-        assert!(begun.elapsed() < within, "not equal within {within:?}: {states:#?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        states.iter().all(|state| *state == states[0]).then(|| states[0].clone())
+    })
+    .await
 }

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use federation_daemon::enrolment::{key_file, peers_file};
 use federation_daemon::files::Existing;
@@ -19,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto, version};
 
+use crate::poll::until;
 use crate::start_faults::{Site, peer};
 use crate::support::{WITHIN, program};
 
@@ -127,21 +127,16 @@ async fn post(at: SocketAddr, ca: &Ca, id: &str) -> String {
          content-length: {}\r\n\r\n{body}",
         body.len()
     );
-    let begun = Instant::now();
-    loop {
-        if let Ok(stream) = TcpStream::connect(at).await {
-            let name = ServerName::try_from("127.0.0.1").unwrap();
-            let mut stream = connector.connect(name, stream).await.unwrap();
-            stream.write_all(request.as_bytes()).await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            if !answer.starts_with("HTTP/1.1 503") {
-                return answer;
-            }
-        }
-        assert!(begun.elapsed() < WITHIN, "no answer at {at}");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    until(WITHIN, &format!("an answer at {at}"), async || {
+        let stream = TcpStream::connect(at).await.ok()?;
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let mut stream = connector.connect(name, stream).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        Some(answer).filter(|answer| !answer.starts_with("HTTP/1.1 503"))
+    })
+    .await
 }
 
 #[tokio::test]

@@ -6,9 +6,10 @@ use federation_daemon::supervisor::{Client, Mesh};
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use crate::poll::until;
 use crate::support::{
     WITHIN, alone, drawn, equal_within, expect, field, kill_all, lost, prepared, program, started, stores,
-    until, urls,
+    urls,
 };
 use crate::traffic::{Traffic, patient};
 

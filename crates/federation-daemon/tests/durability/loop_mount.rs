@@ -5,8 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::poll::until;
 use crate::power::cut_power;
-use crate::support::{WITHIN, until};
+use crate::support::WITHIN;
 
 /// An ext4 in a file, mounted; unmounted when dropped.
 #[derive(Debug)]

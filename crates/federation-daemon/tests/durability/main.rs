@@ -10,6 +10,9 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+#[path = "../shared/poll.rs"]
+mod poll;
+
 mod catch_up;
 mod kill;
 mod load;

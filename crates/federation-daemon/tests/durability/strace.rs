@@ -9,9 +9,9 @@ use federation_core::id::OpHash;
 use federation_daemon::supervisor::{Mesh, MeshLinks};
 use serde_json::{Value, json};
 
+use crate::poll::until;
 use crate::support::{
-    WITHIN, alone, dot_of, equal_within, expect, field, linked_by, program_behind, skipped, stores, until,
-    urls,
+    WITHIN, alone, dot_of, equal_within, expect, field, linked_by, program_behind, skipped, stores, urls,
 };
 use crate::trace::{Moment, Trace, contains};
 

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use federation_core::dot::Dot;
 use federation_daemon::random::system_rng;
@@ -19,11 +19,10 @@ use rand::Rng as _;
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::poll::until;
+
 /// How long anything that must happen may take on a busy machine.
 pub(crate) const WITHIN: Duration = Duration::from_secs(30);
-
-/// Time between two looks at something that is awaited.
-const POLL: Duration = Duration::from_millis(10);
 
 /// The binary under test.
 pub(crate) fn program() -> PathBuf {
@@ -84,18 +83,6 @@ pub(crate) fn expect(answer: &Answer, status: u16) -> Value {
 pub(crate) fn dot_of(answer: &Value) -> Dot {
     let text = field(answer, "/dot").as_str().unwrap_or_else(|| panic!("no dot in {answer}"));
     text.parse::<DotText>().unwrap().0
-}
-
-/// Asks until `ask` has an answer, at most `within`.
-pub(crate) async fn until<T>(within: Duration, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + within;
-    loop {
-        if let Some(found) = ask().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
-        tokio::time::sleep(POLL).await;
-    }
 }
 
 /// Waits until all nodes have the same state, and says how many memories they see.

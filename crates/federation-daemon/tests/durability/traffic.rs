@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{WITHIN, dot_of, until};
+use crate::poll::until;
+use crate::support::{WITHIN, dot_of};
 
 /// Clients at work.
 pub(crate) struct Traffic {

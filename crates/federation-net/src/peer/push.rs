@@ -61,7 +61,7 @@ pub(crate) async fn send_live(
             inner.metrics.with(|counters| {
                 counters.ack_latency.entry(peer.id.clone()).or_default().observe(span);
             });
-            let taken = take_answer(inner, peer, (active.boot, acceptance), &sent, &answer).await;
+            let taken = take_answer(inner, peer, active.boot, acceptance, &sent, &answer).await;
             LinkEvent::PageAnswered { page, retry: taken.retry }
         }
         Err(ExchangeError::Nack(slug)) if !begins_with_hello(slug) => {
@@ -294,7 +294,7 @@ async fn send_page(
     let body = page_bytes(lane, &sent, page.ops.iter().map(|op| &op.sealed));
     let acceptance = peer.state().acceptance;
     let answer = push(inner, peer, active, &body, PAGE_IDLE).await.map_err(drop)?;
-    let taken = take_answer(inner, peer, (active.boot, acceptance), &sent, &answer).await;
+    let taken = take_answer(inner, peer, active.boot, acceptance, &sent, &answer).await;
     if answer.acks.len() != sent.len() {
         return Err(());
     }
@@ -339,11 +339,12 @@ struct Taken {
 }
 
 /// Classifies the answer to a page, op by op: counts acks to the open writes and to what the peer is known to hold,
-/// alarms drift, keeps dead letters. The page was sent to that boot of the peer, which was known to take that.
+/// alarms drift, keeps dead letters. The page went to that boot of the peer, while it was known to take that.
 async fn take_answer(
     inner: &Arc<Inner>,
     peer: &Arc<Peer>,
-    (boot, acceptance): (BootId, Option<[u8; 32]>),
+    boot: BootId,
+    acceptance: Option<[u8; 32]>,
     sent: &[SentOp],
     answer: &PushAnswer,
 ) -> Taken {

@@ -6,9 +6,10 @@ use federation_wire::slug::Slug;
 use tokio::io::AsyncWriteExt as _;
 
 use super::{Attack, Gets, Shot, push};
-use crate::bench::{Bench, OTHER, VICTIM};
+use crate::bench::{Bench, OTHER, VICTIM, WITHIN};
 use crate::line::{ATTACKER, connect};
 use crate::loot::{Loot, bodies, envelope, nonce, now, with_envelope};
+use crate::poll::until;
 
 pub(crate) const ATTACKS: &[Attack] = &[
     Attack {
@@ -144,15 +145,8 @@ async fn replay_connections(bench: &Bench, loot: &Loot, to: usize, place: &crate
         stream.write_all(&recorded.asked).await.unwrap();
         streams.push(stream);
     }
-    let begun = std::time::Instant::now();
-    loop {
-        let now = bench.refused(to, slug).await - refused;
-        if now >= requests {
-            break;
-        }
-        assert!(begun.elapsed() < crate::bench::WITHIN, "{slug}: {now} of {requests}");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let are_refused = async || (bench.refused(to, slug).await - refused >= requests).then_some(());
+    until(WITHIN, &format!("{requests} are refused: {slug}"), are_refused).await;
     assert!(requests > 0);
     assert_eq!(bench.state(to).await, before, "{slug}: whole connections have left a trace");
     println!("{requests:>4} x requests of {} whole connections: {slug}", streams.len());
@@ -167,7 +161,7 @@ async fn whole_connections_sent_again_bring_nothing_also_elsewhere_and_after_a_r
     // The memory of nonces is gone with the process; its boot is another.
     bench.mesh.kill(VICTIM).await.unwrap();
     bench.mesh.start(VICTIM).unwrap();
-    bench.mesh.ready(VICTIM, crate::bench::WITHIN).await.unwrap();
+    bench.mesh.ready(VICTIM, WITHIN).await.unwrap();
     bench.quiet().await;
     let loot = Loot { victim: bench.place(VICTIM).await, ..loot };
     replay_connections(&bench, &loot, VICTIM, &loot.victim, "wrong_boot").await;
