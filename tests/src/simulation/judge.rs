@@ -35,6 +35,8 @@ const STARTS_MAX: usize = 10;
 const PROBES_MAX: usize = 4;
 /// How much longer it may take where one node hears of another by a third: its delay, and a session more.
 const RELAYED_WITHIN_MS: u64 = 5_000;
+/// How long is waited for what only a node that does not keep it holds.
+const TO_COME_WITHIN: Duration = Duration::from_secs(10);
 /// How much longer than allowed a run waits for nodes to be equal, to tell late from never.
 const OVERTIME: Duration = Duration::from_secs(30);
 
@@ -181,10 +183,14 @@ impl World {
             let states = states(&self.mesh).await;
             let is_equal = are_equal(&states);
             let waited = healed.elapsed();
-            if is_equal && all_serve(&self.mesh) {
+            if !is_equal || !all_serve(&self.mesh) {
+                settling.equal_after_ms = None;
+            } else if settling.equal_after_ms.is_none() {
                 settling.equal_after_ms = Some(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
             }
-            if settling.equal_after_ms.is_some() || waited > limit {
+            let is_settled =
+                settling.equal_after_ms.is_some() && (waited > TO_COME_WITHIN || !is_one_to_come(&self.mesh));
+            if is_settled || waited > limit {
                 let hash = |state: &Option<Shared>| state.as_ref().map(|hashes| format!("{hashes:?}"));
                 settling.hashes = states.iter().map(hash).collect();
                 return settling;
@@ -368,6 +374,22 @@ fn are_equal(states: &[Option<Shared>]) -> bool {
             state.iter().all(|(namespace, hash)| all.entry(namespace.clone()).or_insert(*hash) == hash)
         })
     })
+}
+
+/// Whether a node holds an op of a namespace that it keeps no more, and that nobody who keeps it has: it may be nowhere else,
+/// and is not in what they are compared by. It need not come: it may be refused, or not be granted to anyone.
+fn is_one_to_come(mesh: &Mesh) -> bool {
+    mesh.scopes.are_there()
+        && mesh.books.keys().iter().any(|key| {
+            let (keepers, others): (Vec<_>, Vec<_>) =
+                (0..mesh.len()).partition(|i| mesh.scopes.keeps(*i, &key.namespace));
+            let clocks: Vec<_> =
+                keepers.into_iter().filter_map(|i| Some(mesh.node(i)?.status().clock)).collect();
+            let records = others.into_iter().filter_map(|i| mesh.store(i)?.reads().record(key).ok());
+            records
+                .flat_map(|read| read.record.versions().to_vec())
+                .any(|version| !clocks.iter().any(|clock| clock.contains(&version.dot)))
+        })
 }
 
 fn all_serve(mesh: &Mesh) -> bool {
