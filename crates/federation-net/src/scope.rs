@@ -47,12 +47,6 @@ impl Inner {
         scopes.claimable()
     }
 
-    /// Whether a peer is believed in what it says of this node: that it is an old disk, or not new. Who is a relay in
-    /// anything kept here is asked what this node lacks in any case; nobody else may take it out of service.
-    pub(crate) fn believes_of_itself(&self, peer: &Peer) -> bool {
-        self.gate.trust(&peer.id).relay.meets(&self.own_scope())
-    }
-
     /// What a drain of a peer is worth by the scopes that its completion names; none: nothing.
     pub(crate) fn worth_of_drain(&self, complete: &Complete) -> Option<DrainedPeer> {
         let own = self.own_scope();

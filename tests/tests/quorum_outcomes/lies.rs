@@ -1,17 +1,12 @@
 //! Peers that are enrolled and do not keep the rules: each lie is refused, alarmed, counted and shown.
 
-use federation_core::id::{BootId, LogPosition, NodeId, StoreId};
-use federation_core::port::store::PeerFact;
+use federation_core::id::NodeId;
 use federation_core::quorum::ack_tracker::Reason;
 use federation_net::alarm::Alarm;
-use federation_net::status::{OpAtPeer, Readiness};
+use federation_net::status::OpAtPeer;
 use federation_tests::mock_peer::Manner;
-use federation_wire::frame::Route;
-use federation_wire::identity::Enrolment;
-use federation_wire::v1::hello::{Hello, RebootstrapReason};
 
 use crate::bench::{Bench, eventually};
-use crate::frames::Caller;
 
 /// Has the one peer answer a write in that manner: it is not counted, and the status says what the peer did.
 async fn lie(manner: Manner, alarm: Alarm, reason: Reason, word: &str) {
@@ -75,28 +70,4 @@ async fn a_hello_with_dots_of_this_node_that_it_has_not_made_is_not_believed_of_
     assert_eq!(bench.node.op_status(&dot).peers[&node("a")], OpAtPeer::Pending);
     let written = bench.write("next").await.met();
     assert_eq!(written.written.op.dot, dot, "no number is lost by it");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_peer_that_is_no_relay_here_does_not_take_the_node_out_of_service() {
-    let remembered = PeerFact {
-        store: StoreId { created_ms: u64::MAX, random: 7 },
-        boot: BootId(1),
-        position: LogPosition(0),
-    };
-    for (relay, remembers, alarm, is_ready) in [
-        (None, None, Alarm::MustRebootstrap, true),
-        (None, Some(remembered), Alarm::NewMeshVoid, true),
-        (Some("team/*"), None, Alarm::MustRebootstrap, false),
-    ] {
-        let enrol = |peer: &mut Enrolment| peer.relay = relay.into_iter().map(str::to_owned).collect();
-        let caller = Caller::trusted_with(enrol).await;
-        let node = &caller.bench.node;
-        assert_eq!(node.readiness(), Readiness::Ready);
-        let said =
-            Hello { must_rebootstrap: Some(RebootstrapReason::NoHistory), remembers, ..caller.me().hello() };
-        caller.answered(Route::Hello, &said.to_bytes()).await;
-        let then = (caller.bench.alarms(alarm.slug()), node.readiness() == Readiness::Ready);
-        assert_eq!(then, (1, is_ready), "{relay:?} {remembers:?}");
-    }
 }

@@ -367,7 +367,8 @@ fn verdict_on(
     }
 }
 
-/// Heeds what the peer says of this node, if it is one to be believed.
+/// Heeds what the peer says of this node. Whatever it is trusted with: it takes nothing from a node that must re-bootstrap
+/// until that is done, so what is not heeded keeps the two apart for ever.
 async fn heed(inner: &Arc<Inner>, peer: &Peer, hello: &Hello) -> Result<(), Slug> {
     let snapshot = inner.snapshot();
     let own = own_store(&snapshot);
@@ -378,17 +379,13 @@ async fn heed(inner: &Arc<Inner>, peer: &Peer, hello: &Hello) -> Result<(), Slug
     }
     let is_void =
         snapshot.facts.pristine && hello.remembers.is_some_and(|remembered| remembered.store != own);
-    let is_believed = inner.believes_of_itself(peer);
     if is_void {
-        tracing::error!(peer = %peer.id, is_believed, "this mesh is not new: the peer remembers this node");
+        tracing::error!(peer = %peer.id, "this mesh is not new: the peer remembers this node");
         inner.alarm(&peer.id, Alarm::NewMeshVoid);
     } else if let Some(reason) = hello.must_rebootstrap {
-        tracing::error!(peer = %peer.id, reason = reason.slug(), is_believed, "this node must re-bootstrap");
+        tracing::error!(peer = %peer.id, reason = reason.slug(), "this node must re-bootstrap");
         inner.alarm(&peer.id, Alarm::MustRebootstrap);
     } else {
-        return Ok(());
-    }
-    if !is_believed {
         return Ok(());
     }
     let last = hello.remembers.map_or(own, |remembered| remembered.store.max(own));
