@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use federation_core::decide::{Condition, Mutation};
+use federation_core::decide::{Condition, Mutation, WriteRefusal};
 use federation_core::dot::Dot;
 use federation_core::id::{AgentId, Namespace};
 use federation_core::limits::CLOCK_DRIFT_MAX;
@@ -419,11 +419,12 @@ async fn describe(mesh: &Mesh) -> String {
 }
 
 /// Whether a write was refused over something that only it could find out: a connection that is dead though nobody
-/// has noticed, by its own deadline, or a disk that was still to fail. The next write is to be taken.
+/// has noticed, by its own deadline, a disk that was still to fail, or one that went back, as the hellos tell that the
+/// first own op waits for. The next write is to be taken.
 fn finds_something_out(error: &WriteError) -> bool {
     match error {
         WriteError::QuorumNotMet(not_met) => not_met.reason == Reason::Timeout,
-        WriteError::Store(_) | WriteError::NotServing(_) => true,
+        WriteError::Store(_) | WriteError::NotServing(_) | WriteError::Refused(WriteRefusal::NoEpoch) => true,
         _ => false,
     }
 }
