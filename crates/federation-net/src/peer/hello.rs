@@ -97,7 +97,7 @@ fn compare(
 }
 
 /// Whether this node re-bootstraps and is still to take from the peer.
-fn must_drain(inner: &Inner, peer: &Peer, snapshot: &Snapshot) -> bool {
+pub(crate) fn must_drain(inner: &Inner, peer: &Peer, snapshot: &Snapshot) -> bool {
     snapshot.facts.rebootstrap.as_ref().is_some_and(|under_way| {
         let is_drained = peer.state().drained.is_some() || under_way.drained.contains(&peer.id);
         !is_drained && inner.drains(&snapshot.facts).sources.iter().any(|source| source.id == peer.id)

@@ -21,6 +21,7 @@ use federation_wire::v1::pull::PullRequest;
 use tokio::sync::mpsc;
 
 use super::driver::Active;
+use super::hello::must_drain;
 use super::push::{DeadLetters, Outgoing, Terms, begin_session, claims, end_session};
 use super::settled::TakeKey;
 use super::{Delivering, Peer};
@@ -134,7 +135,8 @@ async fn take_claim(
 /// A peer has been drained in full: if this node re-bootstraps, that is a step. One that is not whole itself may get
 /// more: that counts only as long as it is not, and is not remembered.
 ///
-/// The same of one that keeps or gives only a part of what this node keeps; one that gives nothing is not drained.
+/// The same of one that keeps or gives only a part of what this node keeps. One that gives nothing is not drained: if this
+/// node is to take from it by what its hello grants, the peer has still to learn what is kept here, and is asked again.
 async fn drained(
     inner: &Arc<Inner>,
     peer: &Peer,
@@ -144,7 +146,10 @@ async fn drained(
     if inner.snapshot().facts.rebootstrap.is_none() {
         return Ok(());
     }
-    let Some(worth) = inner.worth_of_drain(complete) else { return Ok(()) };
+    let Some(worth) = inner.worth_of_drain(complete) else {
+        let is_source = must_drain(inner, peer, &inner.snapshot());
+        return if is_source { Err(ExchangeError::Invalid) } else { Ok(()) };
+    };
     let is_remembered = {
         let mut state = peer.state();
         state.drained = match worth {
