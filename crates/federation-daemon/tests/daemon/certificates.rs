@@ -4,7 +4,6 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use federation_daemon::enrolment::peers_file;
 use federation_daemon::supervisor::{Client, Process};
