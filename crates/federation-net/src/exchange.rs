@@ -9,6 +9,7 @@ use federation_core::quorum::ack_tracker::PeerFailure;
 use federation_wire::frame::Route;
 use federation_wire::slug::Slug;
 use federation_wire::v1::nack::Nack;
+use tokio_util::sync::CancellationToken;
 
 use crate::alarm::Alarm;
 use crate::gate::{AnswerFault, Asked, OpenedAnswer};
@@ -74,10 +75,20 @@ pub(crate) async fn exchange(
     body: &[u8],
     patience: Duration,
 ) -> Result<OpenedAnswer, ExchangeError> {
+    let answer = exchange_on(inner, peer, &active.connection, active.boot, route, body, patience);
+    unless_stopped(&active.stop, answer).await
+}
+
+/// What `step` comes to, or [`ExchangeError::Stopped`] as soon as `stop` is cancelled. Only for what waits for a peer: what
+/// follows a commit must not be dropped half done.
+pub(crate) async fn unless_stopped<T>(
+    stop: &CancellationToken,
+    step: impl Future<Output = Result<T, ExchangeError>>,
+) -> Result<T, ExchangeError> {
     tokio::select! {
         biased;
-        () = active.stop.cancelled() => Err(ExchangeError::Stopped),
-        answer = exchange_on(inner, peer, &active.connection, active.boot, route, body, patience) => answer,
+        () = stop.cancelled() => Err(ExchangeError::Stopped),
+        done = step => done,
     }
 }
 

@@ -16,6 +16,7 @@ use federation_wire::v1::hello::Hello;
 use federation_wire::v1::nack::Nack;
 use federation_wire::v1::pull::PullRequest;
 use federation_wire::v1::push::{Completion, PushAnswer};
+use tokio::sync::oneshot;
 
 use crate::admit::admit;
 use crate::alarm::Alarm;
@@ -38,7 +39,7 @@ pub(crate) async fn serve(
     frame: &Bytes,
 ) -> Answer {
     let answer = match inner.gate.open_request(channel, route, frame) {
-        Ok(opened) => serve_opened(inner, route, opened).await,
+        Ok(opened) => serve_to_its_end(inner, route, opened).await,
         Err(answer) => answer,
     };
     if answer.status != OK {
@@ -50,6 +51,18 @@ pub(crate) async fn serve(
         inner.alarm(node, Alarm::IdentityMismatch);
     }
     answer
+}
+
+/// Serves a request to its end also if its caller hangs up meanwhile: what is committed has consequences, which are ops to
+/// pass on, a price, an alarm, or a re-bootstrap begun.
+async fn serve_to_its_end(inner: &Arc<Inner>, route: Route, opened: Opened) -> Answer {
+    let (done, answer) = oneshot::channel();
+    let serving = Arc::clone(inner);
+    inner.tasks.spawn("request", async move {
+        drop(done.send(serve_opened(&serving, route, opened).await));
+    });
+    // Without an answer the task has panicked, and the node ends.
+    answer.await.unwrap_or_else(|_| Answer { status: 503, frames: None, slug: Slug::ShuttingDown.as_str() })
 }
 
 async fn serve_opened(inner: &Arc<Inner>, route: Route, opened: Opened) -> Answer {

@@ -14,6 +14,7 @@ use federation_core::port::sealer::Sealer as _;
 use federation_core::time::WallMs;
 use federation_core::vector_clock::VectorClock;
 use federation_net::http::FRAME_MEDIA_TYPE;
+use federation_net::transport::{self, BoxFuture, ChannelIdentity, PeerService as _};
 use federation_tests::mock_peer::{MachineClock, MockPeer};
 use federation_wire::frame::{self, Envelope, FrameKind, ReceivedFrame, Route, SenderProof, check_answer};
 use federation_wire::identity::Enrolment;
@@ -103,13 +104,21 @@ impl Caller {
 
     /// Pushes the ops of a page, each with its proof, and gives what became of each.
     pub(crate) async fn push_ops(&self, ops: &[(EncodedOp, Arc<[u8]>)]) -> Vec<OpAck> {
-        let ops = ops.iter().map(|(op, proof)| PageOp { op: &op.bytes, proof }).collect();
-        let body = Page { lane: Lane::Live, receipts: Vec::new(), ops }.to_bytes();
-        let frame = frame::seal(self.me().key(), self.envelope(Route::Push), &body);
-        let answer = self.send(Route::Push, &frame).await;
+        let answer = self.send(Route::Push, &self.push_frame(ops)).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         let opened = ReceivedFrame::parse(&answer.body).unwrap().verify(self.bench.key.public()).unwrap();
         PushAnswer::from_bytes(opened.body().unwrap()).unwrap().acks
+    }
+
+    fn push_frame(&self, ops: &[(EncodedOp, Arc<[u8]>)]) -> Vec<u8> {
+        let ops = ops.iter().map(|(op, proof)| PageOp { op: &op.bytes, proof }).collect();
+        let body = Page { lane: Lane::Live, receipts: Vec::new(), ops }.to_bytes();
+        frame::seal(self.me().key(), self.envelope(Route::Push), &body)
+    }
+
+    /// A page that has come whole and is not handled before it is polled.
+    pub(crate) fn pushed_ops(&self, ops: &[(EncodedOp, Arc<[u8]>)]) -> BoxFuture<'static, transport::Answer> {
+        self.bench.node.call(&ChannelIdentity::Unproven, Route::Push, self.push_frame(ops).into())
     }
 
     /// Pushes one op. Gives what became of it, or why the node refused the whole page.

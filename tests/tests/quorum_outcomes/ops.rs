@@ -2,6 +2,7 @@
 //! is applied, and of what is refused nothing is stored.
 
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use federation_core::dot::Origin;
@@ -13,6 +14,7 @@ use federation_core::op::{Body, EncodedOp, Op};
 use federation_core::port::clock::WallClock as _;
 use federation_core::time::WallMs;
 use federation_net::http::FRAME_MEDIA_TYPE;
+use federation_net::status::OpAtPeer;
 use federation_store::SimulatedDisk;
 use federation_tests::mock_peer::MachineClock;
 use federation_wire::frame::Route;
@@ -238,4 +240,17 @@ async fn a_body_that_does_not_come_is_told_so() {
     assert_eq!((answer.status, answer.word()), (408, "slow_body".to_owned()));
     assert_eq!(caller.counted(Slug::SlowBody), 1);
     assert!(caller.bench.node.status().clock.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_op_of_a_caller_that_hangs_up_is_counted_and_passed_on_all_the_same() {
+    let caller = Caller::of(Bench::with_peers_up(1, &["a", "b"]).await).await;
+    let op = caller.op(1);
+    let mut request = caller.pushed_ops(&[sealed(&op, caller.me().key())]);
+    // As far as the store's writer; then the connection is gone, and with it the future.
+    let _ = request.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    drop(request);
+    caller.bench.await_op(&op.dot, "b", OpAtPeer::Held).await;
+    assert!(caller.bench.peer("b").holds(&op.dot));
+    assert_eq!(caller.bench.node.metrics().admitted["applied"], 1);
 }

@@ -84,7 +84,15 @@ pub(crate) async fn run(inner: Arc<Inner>, peer: Arc<Peer>, mut messages: mpsc::
             driver.feed(LinkEvent::Tick);
         }
     }
-    driver.jobs.shutdown().await;
+    // What waits for the peer gives up; what has committed something does what follows from it.
+    driver.disconnect();
+    while let Some(done) = driver.jobs.join_next().await {
+        if let Err(error) = done
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
 }
 
 impl Driver {

@@ -21,7 +21,7 @@ use super::driver::Active;
 use super::settled::TakeKey;
 use super::{Peer, PeerHello};
 use crate::alarm::Alarm;
-use crate::exchange::{ExchangeError, exchange_on};
+use crate::exchange::{ExchangeError, exchange_on, unless_stopped};
 use crate::inner::Inner;
 use crate::server::slug;
 use crate::store_call::{submit, submit_one};
@@ -55,10 +55,10 @@ pub(crate) async fn say_hello(
     let (connection, mut boot) = if let Some(active) = active {
         (active.connection, active.boot)
     } else {
-        let connect = inner.transport.connect(endpoint);
-        let connected = tokio::time::timeout(inner.config.ack_timeout, connect).await;
-        let connection = connected.map_err(|_| PeerFailure::TimedOut)?;
-        (connection.map_err(|error| ExchangeError::Transport(error).failure())?, BootId(0))
+        let connect = tokio::time::timeout(inner.config.ack_timeout, inner.transport.connect(endpoint));
+        let connect =
+            async { connect.await.map_err(|_| ExchangeError::TimedOut)?.map_err(ExchangeError::Transport) };
+        (unless_stopped(&peer.stop, connect).await.map_err(|error| error.failure())?, BootId(0))
     };
     let mine = inner.snapshot().clock.clone();
     let converse = |boot| converse(inner, peer, &connection, boot);
@@ -131,7 +131,8 @@ async fn converse(
         let own_next = hello.clock.next.clone();
         let body = hello.to_bytes();
         let patience = inner.config.ack_timeout;
-        let answer = match exchange_on(inner, peer, connection, boot, Route::Hello, &body, patience).await {
+        let answer = exchange_on(inner, peer, connection, boot, Route::Hello, &body, patience);
+        let answer = match unless_stopped(&peer.stop, answer).await {
             Err(ExchangeError::WrongBoot(current)) if current != boot => {
                 boot = current;
                 continue;

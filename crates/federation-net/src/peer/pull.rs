@@ -26,7 +26,7 @@ use super::push::{DeadLetters, Outgoing, Terms, begin_session, claims, end_sessi
 use super::settled::TakeKey;
 use super::{Delivering, Peer};
 use crate::admit::admit;
-use crate::exchange::{ExchangeError, next, start};
+use crate::exchange::{ExchangeError, next, start, unless_stopped};
 use crate::gate::Asked;
 use crate::inner::Inner;
 use crate::store_call::submit_one;
@@ -39,12 +39,7 @@ const FRAMES_AHEAD: usize = 2;
 
 /// Pulls until drained.
 pub(crate) async fn run_pull(inner: &Arc<Inner>, peer: &Arc<Peer>, active: &Active) -> SessionEnd {
-    let pulled = tokio::select! {
-        biased;
-        () = active.stop.cancelled() => Err(ExchangeError::Stopped),
-        pulled = pull(inner, peer, active) => pulled,
-    };
-    let (end, slug) = match pulled {
+    let (end, slug) = match pull(inner, peer, active).await {
         Ok(SessionEnd::Complete) => (SessionEnd::Complete, "pull_complete"),
         Ok(end) => (end, "pull_deferred"),
         // The peer pushes to this node meanwhile: the same ops by the other way.
@@ -64,10 +59,10 @@ async fn pull(inner: &Arc<Inner>, peer: &Arc<Peer>, active: &Active) -> Result<S
     let key = take_key();
     let body = PullRequest { clock, bytes_max: u64::MAX }.to_bytes();
     let begun = start(inner, peer, &active.connection, active.boot, Route::Pull, &body);
-    let (request, mut frames) = patient(begun).await?;
+    let (request, mut frames) = patient(active, begun).await?;
     let mut receiver = SessionReceiver::new();
     let mut is_deferred = false;
-    while let Some(answer) = patient(next(inner, peer, &request, &mut frames)).await? {
+    while let Some(answer) = patient(active, next(inner, peer, &request, &mut frames)).await? {
         if answer.envelope.sender_boot != active.boot || peer.state().verdict.is_some() {
             return Err(ExchangeError::Invalid);
         }
@@ -192,8 +187,13 @@ pub(crate) async fn end_rebootstrap_if_done(inner: &Arc<Inner>) {
     }
 }
 
-async fn patient<T>(step: impl Future<Output = Result<T, ExchangeError>>) -> Result<T, ExchangeError> {
-    tokio::time::timeout(FRAME_IDLE, step).await.unwrap_or(Err(ExchangeError::TimedOut))
+/// Waits for the peer: not too long, and not beyond the end of the connection.
+async fn patient<T>(
+    active: &Active,
+    step: impl Future<Output = Result<T, ExchangeError>>,
+) -> Result<T, ExchangeError> {
+    let step = tokio::time::timeout(FRAME_IDLE, step);
+    unless_stopped(&active.stop, async { step.await.unwrap_or(Err(ExchangeError::TimedOut)) }).await
 }
 
 /// Answers a pull: the frames of a session, made as fast as the connection takes them.
