@@ -79,17 +79,13 @@ pub(crate) async fn exchange(
     unless_stopped(&active.stop, answer).await
 }
 
-/// What `step` comes to, or [`ExchangeError::Stopped`] as soon as `stop` is cancelled. Only for what waits for a peer: what
+/// What `wait` comes to, or [`ExchangeError::Stopped`] as soon as `stop` is cancelled. Only for what waits for a peer: what
 /// follows a commit must not be dropped half done.
 pub(crate) async fn unless_stopped<T>(
     stop: &CancellationToken,
-    step: impl Future<Output = Result<T, ExchangeError>>,
+    wait: impl Future<Output = Result<T, ExchangeError>>,
 ) -> Result<T, ExchangeError> {
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => Err(ExchangeError::Stopped),
-        done = step => done,
-    }
+    stop.run_until_cancelled(wait).await.unwrap_or(Err(ExchangeError::Stopped))
 }
 
 /// As [`exchange`], on a bare connection, to the boot named.

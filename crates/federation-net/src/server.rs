@@ -54,14 +54,15 @@ pub(crate) async fn serve(
 }
 
 /// Serves a request to its end also if its caller hangs up meanwhile: what is committed has consequences, which are ops to
-/// pass on, a price, an alarm, or a re-bootstrap begun.
+/// pass on, a price, an alarm, or a re-bootstrap begun. Not beyond the end of the node, which does not wait for its disk.
 async fn serve_to_its_end(inner: &Arc<Inner>, route: Route, opened: Opened) -> Answer {
     let (done, answer) = oneshot::channel();
     let serving = Arc::clone(inner);
     inner.tasks.spawn("request", async move {
-        drop(done.send(serve_opened(&serving, route, opened).await));
+        let served = serving.tasks.stop().run_until_cancelled(serve_opened(&serving, route, opened)).await;
+        drop(served.map(|answer| done.send(answer)));
     });
-    // Without an answer the task has panicked, and the node ends.
+    // Without an answer the node ends.
     answer.await.unwrap_or_else(|_| Answer { status: 503, frames: None, slug: Slug::ShuttingDown.as_str() })
 }
 

@@ -84,15 +84,17 @@ pub(crate) async fn run(inner: Arc<Inner>, peer: Arc<Peer>, mut messages: mpsc::
             driver.feed(LinkEvent::Tick);
         }
     }
-    // What waits for the peer gives up; what has committed something does what follows from it.
+    // What waits for the peer gives up; what has committed something does what follows from it, unless the node ends.
     driver.disconnect();
-    while let Some(done) = driver.jobs.join_next().await {
+    let node_stop = driver.inner.tasks.stop().clone();
+    while let Some(Some(done)) = node_stop.run_until_cancelled(driver.jobs.join_next()).await {
         if let Err(error) = done
             && error.is_panic()
         {
             std::panic::resume_unwind(error.into_panic());
         }
     }
+    driver.jobs.shutdown().await;
 }
 
 impl Driver {

@@ -58,7 +58,7 @@ pub(crate) async fn say_hello(
         let connect = tokio::time::timeout(inner.config.ack_timeout, inner.transport.connect(endpoint));
         let connect =
             async { connect.await.map_err(|_| ExchangeError::TimedOut)?.map_err(ExchangeError::Transport) };
-        (unless_stopped(&peer.stop, connect).await.map_err(|error| error.failure())?, BootId(0))
+        (unless_stopped(&peer.stop, connect).await.map_err(ExchangeError::failure)?, BootId(0))
     };
     let mine = inner.snapshot().clock.clone();
     let converse = |boot| converse(inner, peer, &connection, boot);
