@@ -1,14 +1,20 @@
 //! How much one peer, or one address, gets of the node, and that the others go on.
 
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
+use federation_core::limits::FRAME_BYTES_MAX;
+use federation_core::op::Body;
+use federation_net::http::{FRAME_MEDIA_TYPE, ListenerLimits};
 use federation_wire::frame::Route;
 use federation_wire::slug::Slug;
 use federation_wire::v1::ack::AckOutcome;
 use federation_wire::v1::delivery::{Lane, Page, PageOp, ReceiptAsk};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
-use crate::bench::{Bench, Bounds};
-use crate::frames::{Caller, sealed};
+use crate::bench::{Bench, Bounds, PATIENCE};
+use crate::frames::{Answer, Caller, head, sealed};
 
 /// The node, to which `a` and `b` have said hello.
 async fn caller(bounds: Bounds) -> Caller {
@@ -46,4 +52,91 @@ async fn a_peer_whose_nonces_fill_the_window_is_refused_and_others_go_on() {
     let status = caller.bench.node.status();
     assert_eq!((status.position, status.clock.dot_count()), (position, 2), "nothing of it is stored");
     assert_eq!(push("b", 3).await, Ok(AckOutcome::Applied));
+}
+
+/// As little room for bodies as there may be.
+fn little_room() -> Bounds {
+    let limits = ListenerLimits::default();
+    let listener =
+        ListenerLimits { body_bytes: FRAME_BYTES_MAX, body_bytes_per_address: FRAME_BYTES_MAX, ..limits };
+    Bounds { listener, ..Bounds::default() }
+}
+
+/// A body that is announced at the largest size, and for which the node waits.
+struct Announced(TcpStream);
+
+impl Announced {
+    async fn to(caller: &Caller) -> Self {
+        let mut stream = TcpStream::connect(caller.bench.address).await.unwrap();
+        let push = Route::Push.path();
+        let head = format!(
+            "POST {push} HTTP/1.1\r\nhost: n\r\nconnection: close\r\nexpect: 100-continue\r\n\
+             content-type: {FRAME_MEDIA_TYPE}\r\ncontent-length: {FRAME_BYTES_MAX}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let expected = b"HTTP/1.1 100 Continue\r\n\r\n";
+        let mut go_on = [0; 25];
+        stream.read_exact(&mut go_on).await.unwrap();
+        assert_eq!(&go_on, expected);
+        Self(stream)
+    }
+
+    async fn send(&mut self, bytes: usize) {
+        self.0.write_all(&vec![0; bytes]).await.unwrap();
+    }
+
+    async fn answer(mut self) -> (u16, String) {
+        let mut bytes = Vec::new();
+        self.0.read_to_end(&mut bytes).await.unwrap();
+        let answer = Answer::read(&bytes);
+        (answer.status, answer.word())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_are_announced_and_do_not_come_take_no_room() {
+    let caller = caller(little_room()).await;
+    let mut slow = Vec::new();
+    for _ in 0..32 {
+        let mut body = Announced::to(&caller).await;
+        body.send(10).await;
+        slow.push(body);
+    }
+    let large = |seq| {
+        let mut op = caller.op(seq);
+        op.body = Body::Put { payload: vec![b'x'; 500_000].into(), embedding: None, archived: false };
+        sealed(&op, caller.me().key())
+    };
+    let acks = caller.push_ops(&(1..7).map(large).collect::<Vec<_>>()).await;
+    assert!(acks.iter().all(|ack| ack.outcome == AckOutcome::Applied), "{acks:?}");
+    assert_eq!(caller.counted(Slug::SlowBody), 0, "they are waited for all the while");
+    for body in slow {
+        assert_eq!(body.answer().await, (408, "slow_body".to_owned()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_finds_no_room_is_refused_at_once_and_the_others_end() {
+    let caller = caller(little_room()).await;
+    let small = async || {
+        let head = head("POST", Route::Push.path(), FRAME_MEDIA_TYPE, 4);
+        let answer = caller.exchange(head.as_bytes(), b"tiny").await;
+        (answer.status, answer.word())
+    };
+    let (read, refused) = ((400, "malformed".to_owned()), (429, "rate_limited".to_owned()));
+    assert_eq!(small().await, read);
+    let (mut one, mut other) = (Announced::to(&caller).await, Announced::to(&caller).await);
+    one.send(FRAME_BYTES_MAX / 2).await;
+    other.send(FRAME_BYTES_MAX / 2).await;
+    let deadline = Instant::now() + PATIENCE;
+    while small().await != refused {
+        assert!(Instant::now() < deadline, "the two never take all the room");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    one.send(1).await;
+    assert_eq!(one.answer().await, refused);
+    other.send(FRAME_BYTES_MAX / 2).await;
+    assert_eq!(other.answer().await, read, "its other half finds the room that was given back");
+    assert_eq!(small().await, read);
+    assert_eq!(caller.counted(Slug::SlowBody), 0);
 }
