@@ -73,6 +73,9 @@ pub const PEER_FRAMES_BURST: u32 = 2_000;
 pub const PACED_FRAMES_PER_SECOND: u32 = 1_800;
 /// Frames that a node sends to one peer at once.
 pub const PACED_FRAMES_BURST: u32 = 1_000;
+/// Signed acks that cost whoever asks for them as much of its rate as one frame: to sign takes less than to verify a frame
+/// and to write its page, and is no less real work.
+pub const SIGNED_ACKS_PER_FRAME: u32 = 4;
 /// Pages of one node clock: with full pages two million ranges, more than a node has live records while
 /// a peer has not completed.
 pub const CLOCK_PAGES_MAX: usize = 64;
@@ -127,5 +130,7 @@ const _: () = assert!(
 );
 const _: () = assert!(PACED_FRAMES_PER_SECOND < PEER_FRAMES_PER_SECOND);
 const _: () = assert!(PACED_FRAMES_BURST < PEER_FRAMES_BURST);
+// The receipts of a whole page put nobody in debt who is within its pace.
+const _: () = assert!(GROUP_OPS_MAX <= PACED_FRAMES_BURST as usize * SIGNED_ACKS_PER_FRAME as usize);
 const _: () = assert!(BACKOFF_MIN.0 < BACKOFF_MAX.0);
 const _: () = assert!(LIVE_LANE_OPS_MAX >= LIVE_PAGES_IN_FLIGHT_MAX * GROUP_OPS_MAX);

@@ -257,9 +257,9 @@ impl Gate {
         Ok(Opened { asked, body })
     }
 
-    /// Lets a sender pay, out of its rate, for signatures that were verified for it and brought nothing.
-    pub(crate) fn charge(&self, sender: &NodeId, signatures: f64) {
-        self.with_sender(sender, |sender| sender.bucket.charge(signatures, Instant::now()));
+    /// Lets a sender pay, out of its rate, for what was done for it beyond taking its frame: as much as so many frames.
+    pub(crate) fn charge(&self, sender: &NodeId, frames: f64) {
+        self.with_sender(sender, |sender| sender.bucket.charge(frames, Instant::now()));
     }
 
     /// Opens a frame of the answer to `request`.

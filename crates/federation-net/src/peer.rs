@@ -174,6 +174,11 @@ impl Peer {
         }
     }
 
+    /// What goes to it next costs so many frames more of this node's rate there.
+    pub(crate) fn spend(&self, frames: f64) {
+        lock(&self.pacer).charge(frames, Instant::now());
+    }
+
     /// Hands a new own op to the link. Without room a session delivers it: nothing is lost, nobody waits.
     pub(crate) fn offer(&self, op: &Arc<Written>) {
         self.send(PeerMessage::Op(Arc::clone(op)));
@@ -290,4 +295,24 @@ pub(crate) struct SentOp {
     pub(crate) hash: OpHash,
     /// Nodes that must hold it, if the peer was asked to sign its ack.
     pub(crate) receipt: Option<u16>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_with_a_request_is_part_of_the_pace() {
+        let peer = Peer::new(NodeId::new("a").unwrap(), CancellationToken::new(), None);
+        let begun = Instant::now();
+        for _ in 0..PACED_FRAMES_BURST {
+            peer.pace().await;
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        peer.spend(f64::from(PACED_FRAMES_PER_SECOND / 2));
+        peer.pace().await;
+        assert!(begun.elapsed() >= Duration::from_millis(500), "{:?}", begun.elapsed());
+    }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use federation_core::limits::FRAME_BYTES_MAX;
 use federation_core::op::Body;
 use federation_net::http::{FRAME_MEDIA_TYPE, ListenerLimits};
+use federation_net::rate::Rate;
 use federation_wire::frame::Route;
 use federation_wire::slug::Slug;
 use federation_wire::v1::ack::AckOutcome;
@@ -15,6 +16,11 @@ use tokio::net::TcpStream;
 
 use crate::bench::{Bench, Bounds, PATIENCE};
 use crate::frames::{Answer, Caller, head, sealed};
+
+/// So little comes back that it does not matter how long the test takes.
+fn only(burst: f64) -> Rate {
+    Rate { per_second: 1e-6, burst }
+}
 
 /// The node, to which `a` and `b` have said hello.
 async fn caller(bounds: Bounds) -> Caller {
@@ -30,6 +36,37 @@ fn page(caller: &Caller, seqs: Range<u64>, receipts: u32) -> Vec<u8> {
     let ops = sealed.iter().map(|(op, proof)| PageOp { op: &op.bytes, proof }).collect();
     let receipts = (0..receipts).map(|index| ReceiptAsk { index, needed: 2 }).collect();
     Page { lane: Lane::Live, receipts, ops }.to_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_asks_for_receipts_has_used_up_its_rate_the_sooner() {
+    let caller = caller(Bounds { peer_rate: only(6.0), ..Bounds::default() }).await;
+    let pages_taken = async |name: &str, first: u64, receipts: u32| {
+        for pages in 0..100 {
+            let begin = first + 8 * pages;
+            let body = page(&caller, begin..begin + 8, receipts);
+            match caller.pushed_by(caller.bench.peer(name), &body).await {
+                Ok(answer) => {
+                    let signed = answer.acks.iter().filter(|ack| ack.signature.is_some()).count();
+                    assert_eq!(signed, receipts as usize);
+                }
+                Err(slug) => {
+                    assert_eq!(slug, Slug::RateLimited);
+                    return pages;
+                }
+            }
+        }
+        panic!("{name} is never refused");
+    };
+    // A hello each, and then one for each page; of b two more for its eight signatures.
+    assert_eq!(pages_taken("a", 1, 0).await, 5);
+    assert_eq!(pages_taken("b", 1_001, 8).await, 2);
+    assert_eq!(caller.bench.node.metrics().acks_signed, 2 * 8);
+    assert_eq!(
+        caller.bench.node.status().clock.dot_count(),
+        (5 + 2) * 8,
+        "of what is refused nothing is stored"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
