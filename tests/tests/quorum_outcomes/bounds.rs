@@ -1,18 +1,25 @@
 //! How much one peer, or one address, gets of the node, and that the others go on.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use federation_core::dot_set::DotSet;
 use federation_core::limits::FRAME_BYTES_MAX;
 use federation_core::op::Body;
+use federation_core::port::store::SessionId;
+use federation_core::scope::Scope;
 use federation_net::http::{FRAME_MEDIA_TYPE, ListenerLimits};
 use federation_net::rate::Rate;
 use federation_wire::frame::Route;
 use federation_wire::slug::Slug;
 use federation_wire::v1::ack::AckOutcome;
-use federation_wire::v1::delivery::{Lane, Page, PageOp, ReceiptAsk};
+use federation_wire::v1::clock_page::ClockPage;
+use federation_wire::v1::delivery::{Complete, Lane, Page, PageOp, ReceiptAsk};
+use federation_wire::v1::push::Completion;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::bench::{Bench, Bounds, PATIENCE};
 use crate::frames::{Answer, Caller, head, sealed};
@@ -176,4 +183,55 @@ async fn a_body_that_finds_no_room_is_refused_at_once_and_the_others_end() {
     assert_eq!(other.answer().await, read, "its other half finds the room that was given back");
     assert_eq!(small().await, read);
     assert_eq!(caller.counted(Slug::SlowBody), 0);
+}
+
+/// What a peer gets that claims a dot which nobody has made.
+async fn claims_what_is_not(caller: &Caller) -> Result<Completion, Slug> {
+    let unmade: DotSet = std::iter::once(caller.op(1_000_000).dot).collect();
+    let everything = Scope::everything;
+    let claim = Complete {
+        session: SessionId(1),
+        pages: 0,
+        claim: ClockPage::of(&unmade, None),
+        replica_scope: everything(),
+        grant: everything(),
+    };
+    let answer = caller.pushed_by(caller.me(), &claim.to_bytes()).await?;
+    Ok(answer.completion.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_pays_for_claims_that_have_to_be_looked_up() {
+    let caller = caller(Bounds { peer_rate: only(250.0), ..Bounds::default() }).await;
+    for _ in 0..3 {
+        assert_eq!(claims_what_is_not(&caller).await, Ok(Completion::Beyond));
+    }
+    assert_eq!(claims_what_is_not(&caller).await, Err(Slug::RateLimited));
+    assert_eq!(caller.bench.alarms("completion_beyond"), 3);
+    let answer = caller.pushed_by(caller.bench.peer("b"), &page(&caller, 1..2, 0)).await.unwrap();
+    assert_eq!(answer.acks[0].outcome, AckOutcome::Applied, "others go on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_claim_of_a_peer_is_looked_up_at_a_time() {
+    let listener =
+        ListenerLimits { requests_per_address: Rate::new(1_000_000, 1_000_000), ..Default::default() };
+    let peer_rate = Rate::new(1_000_000, 1_000_000);
+    let caller = Arc::new(caller(Bounds { listener, peer_rate, ..Bounds::default() }).await);
+    // Enough for a look-up to take its time.
+    caller.pushed_by(caller.me(), &page(&caller, 1..1_001, 0)).await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut claims = JoinSet::new();
+        for _ in 0..8 {
+            let caller = Arc::clone(&caller);
+            claims.spawn(async move { claims_what_is_not(&caller).await });
+        }
+        let answers = claims.join_all().await;
+        assert!(answers.contains(&Ok(Completion::Beyond)), "one is looked up: {answers:?}");
+        if answers.contains(&Err(Slug::Busy)) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "all are looked up at once");
+    }
 }
