@@ -102,6 +102,10 @@ pub const BOOTS_MAX: usize = 4_096;
 
 /// How far ahead of this node's wall clock an HLC may be. Beyond it the op is refused for now.
 pub const CLOCK_DRIFT_MAX: DurationMs = DurationMs(60_000);
+/// How far ahead of this node's wall clock a store may have been created, as a peer says. Which of a node's stores is the later
+/// is told by it, so one of a time that never comes would be the last for ever. A day, not [`CLOCK_DRIFT_MAX`]: a store keeps
+/// the time of its creation when the clock is set right, also one that was an hour or a time zone ahead.
+pub const STORE_AHEAD_MAX: DurationMs = DurationMs(24 * 60 * 60 * 1_000);
 
 /// Ops in a peer's live lane that wait to be sent. Past it the lane is cut and a session delivers: nothing is lost.
 pub const LIVE_LANE_OPS_MAX: usize = 16_384;

@@ -2,6 +2,8 @@
 
 use federation_core::dot::Origin;
 use federation_core::dot_set::DotSet;
+use federation_core::id::StoreId;
+use federation_core::limits::STORE_AHEAD_MAX;
 use federation_core::node_clock::NodeClock;
 use federation_core::planted::{Defect, is_planted};
 use federation_core::port::store::{Done, ReplicaStore, Snapshot, StoreError};
@@ -68,6 +70,19 @@ pub(crate) fn believable(inner: &Inner, peer: &Peer, clock: NodeClock) -> NodeCl
             NodeClock::from(clock.minus(&unmade))
         }
     }
+}
+
+/// Whether a store that the peer names in hello is of a time that may have come. If not, it is alarmed.
+///
+/// Stores of a node are told apart by the time of their creation, and the later one is the node's. One of the end of time, once
+/// remembered or taken over, leaves no later one: the node would be held for an old disk of itself ever after.
+pub(crate) fn is_of_its_time(inner: &Inner, peer: &Peer, store: StoreId) -> bool {
+    let latest = inner.wall.now().0.saturating_add(STORE_AHEAD_MAX.0);
+    let is_of_its_time = store.created_ms <= latest;
+    if !is_of_its_time {
+        inner.alarm(&peer.id, Alarm::HelloBeyond);
+    }
+    is_of_its_time
 }
 
 /// The origin of this node's own ops, once it is settled: from then on nobody has a dot of it before this node's clock
