@@ -73,6 +73,9 @@ pub const PEER_FRAMES_BURST: u32 = 2_000;
 pub const PACED_FRAMES_PER_SECOND: u32 = 1_800;
 /// Frames that a node sends to one peer at once.
 pub const PACED_FRAMES_BURST: u32 = 1_000;
+/// Signed acks that cost whoever asks for them as much of its rate as one frame: to sign takes less than to verify a frame
+/// and to write its page, and is no less real work.
+pub const SIGNED_ACKS_PER_FRAME: u32 = 4;
 /// Pages of one node clock: with full pages two million ranges, more than a node has live records while
 /// a peer has not completed.
 pub const CLOCK_PAGES_MAX: usize = 64;
@@ -99,6 +102,10 @@ pub const BOOTS_MAX: usize = 4_096;
 
 /// How far ahead of this node's wall clock an HLC may be. Beyond it the op is refused for now.
 pub const CLOCK_DRIFT_MAX: DurationMs = DurationMs(60_000);
+/// How far ahead of this node's wall clock a store may have been created, as a peer says. Which of a node's stores is the later
+/// is told by it, so one of a time that never comes would be the last for ever. A day, not [`CLOCK_DRIFT_MAX`]: a store keeps
+/// the time of its creation when the clock is set right, also one that was an hour or a time zone ahead.
+pub const STORE_AHEAD_MAX: DurationMs = DurationMs(24 * 60 * 60 * 1_000);
 
 /// Ops in a peer's live lane that wait to be sent. Past it the lane is cut and a session delivers: nothing is lost.
 pub const LIVE_LANE_OPS_MAX: usize = 16_384;
@@ -127,5 +134,7 @@ const _: () = assert!(
 );
 const _: () = assert!(PACED_FRAMES_PER_SECOND < PEER_FRAMES_PER_SECOND);
 const _: () = assert!(PACED_FRAMES_BURST < PEER_FRAMES_BURST);
+// The receipts of a whole page put nobody in debt who is within its pace.
+const _: () = assert!(GROUP_OPS_MAX <= PACED_FRAMES_BURST as usize * SIGNED_ACKS_PER_FRAME as usize);
 const _: () = assert!(BACKOFF_MIN.0 < BACKOFF_MAX.0);
 const _: () = assert!(LIVE_LANE_OPS_MAX >= LIVE_PAGES_IN_FLIGHT_MAX * GROUP_OPS_MAX);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use federation_core::decide::{Admission, Change, Received};
 use federation_core::dot::Dot;
 use federation_core::id::{KeyId, LogPosition, NodeId, OpHash};
+use federation_core::limits::SIGNED_ACKS_PER_FRAME;
 use federation_core::link::LinkEvent;
 use federation_core::op::{EncodedOp, SealedOp};
 use federation_core::planted::{Defect, is_planted};
@@ -59,9 +60,10 @@ impl AdmittedPage {
         }
     }
 
-    /// Signs the acks that the page asks for, of ops that were taken: all of that is durable.
-    pub(crate) fn sign(&mut self, inner: &Inner, asks: &[ReceiptAsk]) {
-        let mut signed = 0;
+    /// Signs the acks that the page of `sender` asks for, of ops that were taken: all of that is durable. They are paid for
+    /// out of the sender's rate.
+    pub(crate) fn sign(&mut self, inner: &Inner, sender: &NodeId, asks: &[ReceiptAsk]) {
+        let mut signed = 0_u32;
         for ask in asks {
             let Some(ack) = self.acks.get_mut(ask.index as usize) else { continue };
             let (Some(dot), Ok(status)) = (&ack.dot, ack.outcome.status()) else { continue };
@@ -70,7 +72,8 @@ impl AdmittedPage {
             ack.signature = Some(inner.gate.sign_ack(held).signature);
             signed += 1;
         }
-        inner.metrics.with(|counters| counters.acks_signed += signed);
+        inner.gate.charge(sender, price_of_acks(signed));
+        inner.metrics.with(|counters| counters.acks_signed += u64::from(signed));
     }
 }
 
@@ -157,6 +160,11 @@ struct Inspected {
 const FAILED_PROOFS_MAX: usize = 16;
 /// What a wrong proof costs its sender, in frames.
 const FAILED_PROOF_COST: f64 = 20.0;
+
+/// What so many signed acks cost whoever asks for them, in frames.
+pub(crate) fn price_of_acks(signed: u32) -> f64 {
+    f64::from(signed) / f64::from(SIGNED_ACKS_PER_FRAME)
+}
 
 /// What a page costs its sender beyond its frame: a signature is as dear to verify as a frame's own, and those that brought
 /// an op which is here now are what a page is for.

@@ -27,7 +27,8 @@ pub enum Alarm {
     ReceiptForged,
     /// The peer claimed dots that it cannot vouch for.
     CompletionBeyond,
-    /// The peer said in hello that it has dots of this node that this node has not made.
+    /// The peer said in hello that it has dots of this node that this node has not made, or named a store of a time that has
+    /// not come.
     HelloBeyond,
     /// The peer keeps something else than it is enrolled with.
     ScopeMismatch,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use federation_core::id::NodeId;
-use federation_core::limits::{PEER_FRAMES_BURST, PEER_FRAMES_PER_SECOND};
+use federation_core::limits::{NONCES_PER_PEER_MAX, PEER_FRAMES_BURST, PEER_FRAMES_PER_SECOND};
 use federation_core::quorum::policy::WriteLevel;
 use federation_wire::identity::{Directory, PeerUrl};
 
@@ -28,8 +28,11 @@ pub struct NodeConfig {
     pub hello_wait: Duration,
     /// Skew of a peer's wall clock beyond which a warning is logged.
     pub clock_skew_warn: Duration,
-    /// Frames that each peer may send. What is remembered against replays covers the default and no more.
+    /// Frames that each peer may send.
     pub peer_rate: Rate,
+    /// Frames of each peer that are remembered against replay, at 32 bytes each. The default covers the default rate and no
+    /// more; with fewer, a peer within its rate may be refused.
+    pub peer_nonces: usize,
 }
 
 /// Who takes part in a mesh, as an operator has it now: what a node takes in without a restart.
@@ -64,6 +67,7 @@ impl NodeConfig {
             hello_wait: Duration::from_millis(500),
             clock_skew_warn: Duration::from_secs(5),
             peer_rate: PEER_RATE,
+            peer_nonces: NONCES_PER_PEER_MAX,
         }
     }
 }

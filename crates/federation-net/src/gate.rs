@@ -37,14 +37,22 @@ pub(crate) struct Gate {
     boot: BootId,
     keys: SigningKeys,
     enrolled: Enrolled,
-    /// Frames that each sender may send.
-    rate: Rate,
+    bounds: SenderBounds,
     wall: Arc<dyn WallClock>,
     /// Nonces and jitter: the one source of randomness of this node.
     random: Mutex<StdRng>,
     senders: Mutex<BTreeMap<NodeId, Sender>>,
     /// How often what is taken of whom has changed since the start.
     changes: AtomicU64,
+}
+
+/// What each sender gets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SenderBounds {
+    /// Frames that it may send.
+    pub(crate) rate: Rate,
+    /// Frames of it that are remembered against replay.
+    pub(crate) nonces: usize,
 }
 
 /// What is remembered of a sender.
@@ -93,7 +101,7 @@ impl Gate {
         boot: BootId,
         keys: SigningKeys,
         enrolled: Enrolled,
-        rate: Rate,
+        bounds: SenderBounds,
         wall: Arc<dyn WallClock>,
         seed: u64,
     ) -> Self {
@@ -102,7 +110,7 @@ impl Gate {
             boot,
             keys,
             enrolled,
-            rate,
+            bounds,
             wall,
             random: Mutex::new(StdRng::seed_from_u64(seed)),
             senders: Mutex::default(),
@@ -249,9 +257,9 @@ impl Gate {
         Ok(Opened { asked, body })
     }
 
-    /// Lets a sender pay, out of its rate, for signatures that were verified for it and brought nothing.
-    pub(crate) fn charge(&self, sender: &NodeId, signatures: f64) {
-        self.with_sender(sender, |sender| sender.bucket.charge(signatures, Instant::now()));
+    /// Lets a sender pay, out of its rate, for what was done for it beyond taking its frame: as much as so many frames.
+    pub(crate) fn charge(&self, sender: &NodeId, frames: f64) {
+        self.with_sender(sender, |sender| sender.bucket.charge(frames, Instant::now()));
     }
 
     /// Opens a frame of the answer to `request`.
@@ -309,8 +317,8 @@ impl Gate {
         let mut senders = lock(&self.senders);
         // Enrolled senders only: as many as the directory has had entries.
         use_it(senders.entry(sender.clone()).or_insert_with(|| Sender {
-            window: NonceWindow::new(),
-            bucket: TokenBucket::new(self.rate, Instant::now()),
+            window: NonceWindow::new(self.bounds.nonces),
+            bucket: TokenBucket::new(self.bounds.rate, Instant::now()),
         }))
     }
 }

@@ -58,6 +58,7 @@ where
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     use bytes::Bytes;
     use federation_core::id::{BootId, NodeId};
@@ -66,6 +67,7 @@ mod tests {
     use federation_wire::identity::PeerUrl;
     use federation_wire::keys::NodeKey;
     use tokio::net::TcpListener;
+    use tokio::sync::Notify;
     use tokio::task::JoinSet;
 
     use crate::config::PeerEndpoint;
@@ -147,6 +149,55 @@ mod tests {
             });
         }
         callers.join_all().await;
+        drop(connection);
+        transport.shutdown().await;
+        server.shutdown().await;
+    }
+
+    /// Answers each frame with itself once it may.
+    #[derive(Clone, Default)]
+    struct Held {
+        begun: Arc<Notify>,
+        may_end: Arc<Notify>,
+    }
+
+    impl PeerService for Held {
+        fn call(&self, _: &ChannelIdentity, _: Route, frame: Bytes) -> BoxFuture<'static, Answer> {
+            let Self { begun, may_end } = self.clone();
+            Box::pin(async move {
+                begun.notify_one();
+                may_end.notified().await;
+                Answer { status: 200, frames: Some(Frames::one(frame)), slug: "ok" }
+            })
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_body_has_its_room_until_it_is_handled() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = PeerUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let limits = ListenerLimits { body_bytes_per_address: 4_096, ..unhurried() };
+        let held = Held::default();
+        let server = PeerServer::spawn(listener, PeerSecurity::Plain, limits, Arc::new(held.clone()));
+        let transport = HttpTransport::plain();
+        let endpoint = PeerEndpoint { id: NodeId::new("b").unwrap(), url };
+        let connection = transport.connect(&endpoint).await.unwrap();
+        let call = || {
+            let connection = Arc::clone(&connection);
+            async move { connection.call(Route::Push, Bytes::from(vec![0; 3_000])).await.map(drop) }
+        };
+        let mut first = std::pin::pin!(call());
+        tokio::select! {
+            answered = &mut first => panic!("{answered:?}"),
+            () = held.begun.notified() => {}
+        }
+        let second = tokio::time::timeout(Duration::from_secs(20), call()).await;
+        let second = second.expect("it is refused at once");
+        assert_eq!(second, Err(TransportError::Refused { status: 429 }));
+        held.may_end.notify_one();
+        assert_eq!(first.as_mut().await, Ok(()));
+        held.may_end.notify_one();
+        assert_eq!(call().await, Ok(()));
         drop(connection);
         transport.shutdown().await;
         server.shutdown().await;

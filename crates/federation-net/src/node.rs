@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use crate::config::{Membership, NodeConfig};
 use crate::enrolled::Enrolled;
 use crate::error::{ReadError, StartError, WriteError};
-use crate::gate::Gate;
+use crate::gate::{Gate, SenderBounds};
 use crate::inner::{Inner, OpenWrites, lock};
 use crate::members::{Changes, Members, drive, preview, reload};
 use crate::metrics::{NetCounters, NetMetrics};
@@ -85,7 +85,7 @@ impl Node {
             ports.boot,
             ports.keys,
             ports.enrolled,
-            config.peer_rate,
+            SenderBounds { rate: config.peer_rate, nonces: config.peer_nonces },
             Arc::clone(&ports.wall),
             ports.seed,
         );

@@ -24,7 +24,7 @@ use federation_core::scope::Scope;
 use federation_core::session::SessionReceiver;
 use federation_wire::v1::clock_page::ClockAssembly;
 use federation_wire::v1::hello::RebootstrapReason;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +48,8 @@ pub(crate) struct Peer {
     overflowed: AtomicBool,
     /// Whether a session delivers to the peer, by push or as the answer to its pull: one at a time.
     delivering: AtomicBool,
+    /// For looking up in the index what it claims: one claim at a time.
+    look_up: Arc<Semaphore>,
     /// How fast requests go to it.
     pacer: Mutex<TokenBucket>,
 }
@@ -157,6 +159,7 @@ impl Peer {
             messages,
             overflowed: AtomicBool::new(false),
             delivering: AtomicBool::new(false),
+            look_up: Arc::new(Semaphore::new(1)),
             pacer: Mutex::new(TokenBucket::new(PACE, Instant::now())),
         }
     }
@@ -172,6 +175,11 @@ impl Peer {
             let Err(wait) = taken else { return };
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// What goes to it next costs so many frames more of this node's rate there.
+    pub(crate) fn spend(&self, frames: f64) {
+        lock(&self.pacer).charge(frames, Instant::now());
     }
 
     /// Hands a new own op to the link. Without room a session delivers it: nothing is lost, nobody waits.
@@ -201,6 +209,11 @@ impl Peer {
     pub(crate) fn begin_delivering(self: &Arc<Self>) -> Option<Delivering> {
         let free = self.delivering.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire);
         free.is_ok().then(|| Delivering(Arc::clone(self)))
+    }
+
+    /// The right to look up in the index what it claims, given back when dropped; none while another claim of it is.
+    pub(crate) fn begin_look_up(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.look_up).try_acquire_owned().ok()
     }
 
     /// What it has as of `boot`; none if it has another boot meanwhile. What another boot had says nothing: a claim
@@ -290,4 +303,24 @@ pub(crate) struct SentOp {
     pub(crate) hash: OpHash,
     /// Nodes that must hold it, if the peer was asked to sign its ack.
     pub(crate) receipt: Option<u16>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_with_a_request_is_part_of_the_pace() {
+        let peer = Peer::new(NodeId::new("a").unwrap(), CancellationToken::new(), None);
+        let begun = Instant::now();
+        for _ in 0..PACED_FRAMES_BURST {
+            peer.pace().await;
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        peer.spend(f64::from(PACED_FRAMES_PER_SECOND / 2));
+        peer.pace().await;
+        assert!(begun.elapsed() >= Duration::from_millis(500), "{:?}", begun.elapsed());
+    }
 }

@@ -123,7 +123,7 @@ async fn take_page(
     page: &Page<'_>,
 ) -> Result<PushAnswer, Slug> {
     let mut admitted = admit(inner, peer, &page.ops).await.map_err(slug)?;
-    admitted.sign(inner, &page.receipts);
+    admitted.sign(inner, &peer.id, &page.receipts);
     if let Lane::Backfill { session, page } = page.lane {
         let mut state = peer.state();
         let receiving = match state.receiving.take() {

@@ -36,7 +36,7 @@ fn said(change: fn(&mut Envelope)) -> Result<(), Slug> {
 
 /// What is said to a frame that comes twice.
 fn said_twice() -> [Result<(), Slug>; 2] {
-    let mut window = NonceWindow::new();
+    let mut window = NonceWindow::new(10);
     [(); 2].map(|()| {
         window.check(NOW, Nonce(7), NOW).map_err(FrameError::slug)?;
         window.record(NOW, Nonce(7), NOW).map_err(FrameError::slug)

@@ -21,6 +21,7 @@ use federation_net::http::ListenerLimits;
 use federation_net::http::client::HttpTransport;
 use federation_net::http::server::{PeerSecurity, PeerServer};
 use federation_net::node::{Node, Ports};
+use federation_net::rate::Rate;
 use federation_net::signing_keys::SigningKeys;
 use federation_net::status::{LinkState, OpAtPeer};
 use federation_net::{Proof, WriteReceipt};
@@ -40,7 +41,7 @@ pub(crate) const LATENESS_MAX: Duration = Duration::from_millis(150);
 /// How soon a write is answered that no peer can be asked for.
 pub(crate) const SOON: Duration = Duration::from_millis(200);
 /// How long anything else may take, on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A node and its scripted peers.
 pub(crate) struct Bench {
@@ -57,6 +58,20 @@ pub(crate) struct Bench {
     /// Of a store on real files.
     _directory: Option<TempDir>,
     peers: BTreeMap<&'static str, MockPeer>,
+}
+
+/// What the node takes of one caller.
+pub(crate) struct Bounds {
+    pub(crate) listener: ListenerLimits,
+    pub(crate) peer_rate: Rate,
+    pub(crate) peer_nonces: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        let NodeConfig { peer_rate, peer_nonces, .. } = NodeConfig::new(node_id("any"), Vec::new());
+        Self { listener: ListenerLimits::default(), peer_rate, peer_nonces }
+    }
 }
 
 impl Bench {
@@ -88,16 +103,22 @@ impl Bench {
             let failed = Box::new(|part| panic!("{part} failed"));
             Arc::new(StoreHandle::open(&path, setup, &mut |_, _| {}, failed).unwrap().0) as _
         };
-        Self { _directory: Some(directory), ..Self::start_with(w, names, prepare, enrol, open).await }
+        let bounds = Bounds::default();
+        Self { _directory: Some(directory), ..Self::start_with(w, names, prepare, enrol, bounds, open).await }
     }
 
-    /// A node that keeps its state on this disk, with a peer of that name that does not listen.
-    pub(crate) async fn start_on(disk: SimulatedDisk, name: &'static str) -> Self {
+    /// A node that takes so much of its peers, which do not listen and are trusted with everything.
+    pub(crate) async fn bounded(names: &[&'static str], bounds: Bounds) -> Self {
+        Self::start_on(SimulatedDisk::new(), names, bounds).await
+    }
+
+    /// As [`Bench::bounded`], with its state on this disk.
+    pub(crate) async fn start_on(disk: SimulatedDisk, names: &[&'static str], bounds: Bounds) -> Self {
         let open = move |setup| {
             let (engine, _) = Engine::open(disk, &OrderedIndexes::new(), setup, &mut |_, _| {}).unwrap();
             Arc::new(StoreHandle::spawn(engine, Box::new(|_| {})).unwrap()) as _
         };
-        Self::start_with(1, &[name], |_| {}, |_| {}, open).await
+        Self::start_with(1, names, |_| {}, |_| {}, bounds, open).await
     }
 
     async fn start_with(
@@ -105,6 +126,7 @@ impl Bench {
         names: &[&'static str],
         prepare: impl Fn(&mut MockPeer),
         enrol: impl Fn(&mut Enrolment),
+        bounds: Bounds,
         open: impl FnOnce(Setup) -> Arc<dyn ReplicaStore>,
     ) -> Self {
         let (id, key) = (node_id("under-test"), Arc::new(NodeKey::from_seed(&[9; 32])));
@@ -133,6 +155,8 @@ impl Bench {
             // What is delivered here is delivered without being looked for from time to time.
             catchup_interval: None,
             hello_wait: Duration::ZERO,
+            peer_rate: bounds.peer_rate,
+            peer_nonces: bounds.peer_nonces,
             ..NodeConfig::new(id, peers.values().map(endpoint).collect())
         };
         let mut enrolments: Vec<Enrolment> = peers.values().map(MockPeer::enrolment).collect();
@@ -152,8 +176,8 @@ impl Bench {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let node = Node::start(config, ports).unwrap();
-        let limits = ListenerLimits::default();
-        let server = PeerServer::spawn(listener, PeerSecurity::Plain, limits, Arc::new(node.clone()));
+        let server =
+            PeerServer::spawn(listener, PeerSecurity::Plain, bounds.listener, Arc::new(node.clone()));
         Self { node, key, keys, address, enrolled, _server: server, _store: store, _directory: None, peers }
     }
 

@@ -104,16 +104,11 @@ impl Caller {
 
     /// Pushes the ops of a page, each with its proof, and gives what became of each.
     pub(crate) async fn push_ops(&self, ops: &[(EncodedOp, Arc<[u8]>)]) -> Vec<OpAck> {
-        let answer = self.send(Route::Push, &self.push_frame(ops)).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        let opened = ReceivedFrame::parse(&answer.body).unwrap().verify(self.bench.key.public()).unwrap();
-        PushAnswer::from_bytes(opened.body().unwrap()).unwrap().acks
+        self.pushed_by(self.me(), &page_of(ops)).await.unwrap().acks
     }
 
     fn push_frame(&self, ops: &[(EncodedOp, Arc<[u8]>)]) -> Vec<u8> {
-        let ops = ops.iter().map(|(op, proof)| PageOp { op: &op.bytes, proof }).collect();
-        let body = Page { lane: Lane::Live, receipts: Vec::new(), ops }.to_bytes();
-        frame::seal(self.me().key(), self.envelope(Route::Push), &body)
+        frame::seal(self.me().key(), self.envelope(Route::Push), &page_of(ops))
     }
 
     /// A page that has come whole and is not handled before it is polled.
@@ -122,18 +117,30 @@ impl Caller {
     }
 
     /// Pushes one op. Gives what became of it, or why the node refused the whole page.
-    pub(crate) async fn push_op(&self, (op, proof): &(EncodedOp, Arc<[u8]>)) -> Result<AckOutcome, Slug> {
-        let ops = vec![PageOp { op: &op.bytes, proof }];
-        let body = Page { lane: Lane::Live, receipts: Vec::new(), ops }.to_bytes();
-        let envelope = self.envelope(Route::Push);
-        let answer = self.send(Route::Push, &frame::seal(self.me().key(), envelope.clone(), &body)).await;
+    pub(crate) async fn push_op(&self, op: &(EncodedOp, Arc<[u8]>)) -> Result<AckOutcome, Slug> {
+        self.pushed_by(self.me(), &page_of(std::slice::from_ref(op)))
+            .await
+            .map(|answer| answer.acks[0].outcome)
+    }
+
+    /// What the node answers a push of this peer, or why it refused it.
+    pub(crate) async fn pushed_by(&self, peer: &MockPeer, body: &[u8]) -> Result<PushAnswer, Slug> {
+        let answer = self.asked_by(peer, Route::Push, body).await?;
+        Ok(PushAnswer::from_bytes(&answer).unwrap())
+    }
+
+    /// What the node answers a request of this peer that is as it should be, or why it refused it.
+    pub(crate) async fn asked_by(&self, peer: &MockPeer, route: Route, body: &[u8]) -> Result<Bytes, Slug> {
+        let status = self.bench.node.status();
+        let envelope = peer.envelope(route, &status.node, status.boot);
+        let answer = self.send(route, &frame::seal(peer.key(), envelope.clone(), body)).await;
         if answer.status != 200 {
             let nack = answer.nack(&envelope, &self.bench).expect("a signed refusal");
             assert_eq!(answer.status, nack.slug.http_status());
             return Err(nack.slug);
         }
         let opened = ReceivedFrame::parse(&answer.body).unwrap().verify(self.bench.key.public()).unwrap();
-        Ok(PushAnswer::from_bytes(opened.body().unwrap()).unwrap().acks[0].outcome)
+        Ok(Bytes::copy_from_slice(opened.body().unwrap()))
     }
 
     async fn send(&self, route: Route, frame: &[u8]) -> Answer {
@@ -185,7 +192,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn read(bytes: &[u8]) -> Self {
+    pub(crate) fn read(bytes: &[u8]) -> Self {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("an answer with headers");
         let head = std::str::from_utf8(&bytes[..end]).unwrap().to_ascii_lowercase();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
@@ -224,6 +231,12 @@ pub(crate) fn sealed(op: &Op, key: &Arc<NodeKey>) -> (EncodedOp, Arc<[u8]>) {
     let encoded = sealer.encode(op);
     let [proof] = &sealer.seal(&op.dot.origin, &[encoded.hash])[..] else { panic!("one proof for one op") };
     (encoded, Arc::clone(proof))
+}
+
+/// The page that carries these ops.
+fn page_of(ops: &[(EncodedOp, Arc<[u8]>)]) -> Vec<u8> {
+    let ops = ops.iter().map(|(op, proof)| PageOp { op: &op.bytes, proof }).collect();
+    Page { lane: Lane::Live, receipts: Vec::new(), ops }.to_bytes()
 }
 
 /// The page that carries one op, sealed by `key`.

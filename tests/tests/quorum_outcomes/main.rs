@@ -11,6 +11,7 @@
 
 mod afterwards;
 mod bench;
+mod bounds;
 mod frames;
 mod lies;
 mod ops;

@@ -23,7 +23,7 @@ use federation_wire::keys::{NodeKey, OwnKeys};
 use federation_wire::slug::Slug;
 use federation_wire::v1::ack::{AckNote, AckOutcome, OpRefusal, VectorRefusal};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, Bounds};
 use crate::frames::{Caller, head, sealed};
 
 type Sealed = (EncodedOp, Arc<[u8]>);
@@ -195,7 +195,7 @@ async fn another_op_under_the_same_dot_is_invalid_alarms_and_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_puts_an_op_off_and_a_failed_one_refuses_the_request() {
     let disk = SimulatedDisk::new();
-    let caller = Caller::of(Bench::start_on(disk.clone(), "a").await).await;
+    let caller = Caller::of(Bench::start_on(disk.clone(), &["a"], Bounds::default()).await).await;
     let op = |seq| {
         let mut op = caller.op(seq);
         op.body = Body::Put { payload: vec![b'x'; 60_000].into(), embedding: None, archived: false };

@@ -37,9 +37,10 @@ pub struct ListenerLimits {
     pub handshakes_per_address: usize,
     /// How long a handshake may take.
     pub handshake_timeout: Duration,
-    /// Bytes of request bodies in memory.
+    /// Bytes of memory for request bodies, until they are handled: for each what has come of it, and while it comes up to as
+    /// much again.
     pub body_bytes: usize,
-    /// Bytes of request bodies in memory from one address; a frame of the largest size at least.
+    /// Bytes of memory for the request bodies of one address; a frame of the largest size at least.
     pub body_bytes_per_address: usize,
     /// Requests of one address; a connection counts as twenty.
     pub requests_per_address: Rate,
@@ -160,12 +161,33 @@ impl Admitted {
         lock(&self.source.bucket).charge(UNPROVEN_COST, Instant::now());
     }
 
-    /// Room for a body of up to so many bytes, as soon as there is some.
-    pub(super) async fn body(&self, bytes: u64) -> Option<Place> {
-        let units = units(bytes);
-        let of_source = Arc::clone(&self.source.bodies).acquire_many_owned(units).await.ok()?;
-        let of_all = Arc::clone(&self.admission.bodies).acquire_many_owned(units).await.ok()?;
-        Some([of_source, of_all])
+    /// Room for a body of which nothing has come.
+    pub(super) fn room(&self) -> Room {
+        let bodies = [&self.source.bodies, &self.admission.bodies].map(Arc::clone);
+        Room { bodies, held: Vec::new(), units: 0 }
+    }
+}
+
+/// What one body takes of the room for bodies. It is given back when dropped.
+pub(super) struct Room {
+    /// Of its address, and of all.
+    bodies: [Arc<Semaphore>; 2],
+    held: Vec<OwnedSemaphorePermit>,
+    units: u32,
+}
+
+impl Room {
+    /// Takes more, until there is room for so many bytes; not if there is not so much left. Nobody waits for room: bodies that
+    /// hold some and wait for more would wait for each other.
+    pub(super) fn grow_to(&mut self, bytes: usize) -> bool {
+        let units = units(bytes as u64);
+        let more = units.saturating_sub(self.units);
+        let permits =
+            self.bodies.each_ref().map(|bodies| Arc::clone(bodies).try_acquire_many_owned(more).ok());
+        let [Some(of_source), Some(of_all)] = permits else { return false };
+        self.held.extend([of_source, of_all]);
+        self.units += more;
+        true
     }
 }
 
@@ -249,18 +271,27 @@ mod tests {
         assert_eq!(lock(&admission.sources).len(), 2);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn bodies_wait_for_room() {
-        let limits = ListenerLimits { body_bytes_per_address: 3_000, ..ListenerLimits::default() };
+    #[tokio::test]
+    async fn a_body_takes_room_as_it_grows_and_gets_none_that_is_not_there() {
+        let unit = usize::try_from(BODY_UNIT_BYTES).unwrap();
+        let limits = ListenerLimits {
+            body_bytes: 5 * unit,
+            body_bytes_per_address: 3 * unit,
+            ..ListenerLimits::default()
+        };
         let admission = admission(limits);
-        let one = admission.admit(address(1)).unwrap();
-        let other = admission.admit(address(2)).unwrap();
-        let held = one.body(2_000).await.unwrap();
-        let second = Duration::from_secs(1);
-        assert!(tokio::time::timeout(second, one.body(2_000)).await.is_err());
-        assert!(other.body(2_000).await.is_some());
-        drop(held);
-        assert!(one.body(2_000).await.is_some());
+        let admit = |number| admission.admit(address(number)).unwrap();
+        let (one, other) = (admit(1), admit(2));
+        let (mut first, mut second) = (one.room(), one.room());
+        assert!(first.grow_to(unit + 1), "two units");
+        assert!(first.grow_to(2 * unit) && second.grow_to(1), "no more than was there");
+        assert!(!first.grow_to(2 * unit + 1), "the address has three");
+        let mut of_other = other.room();
+        assert!(of_other.grow_to(2 * unit) && !of_other.grow_to(3 * unit), "all have five");
+        drop(second);
+        assert!(of_other.grow_to(3 * unit));
+        drop((first, of_other));
+        assert!(one.room().grow_to(3 * unit) && !one.room().grow_to(3 * unit + 1));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use federation_core::limits::FRAME_BYTES_MAX;
 use federation_wire::frame::Route;
 use federation_wire::slug::Slug;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, header};
@@ -25,7 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::admission::{Admission, Admitted, ListenerLimits};
+use super::admission::{Admission, Admitted, ListenerLimits, Room};
 use super::{CONNECTION_WINDOW_BYTES, FRAME_MEDIA_TYPE, KEEP_ALIVE, STREAM_WINDOW_BYTES, TrackedExecutor};
 use crate::connections::Connections;
 use crate::tls::{PeerTls, Proven};
@@ -258,7 +258,7 @@ impl Caller {
     async fn handle(&self, request: Request<Incoming>) -> Response<AnswerBody> {
         self.asked.cancel();
         match self.read(request).await {
-            Ok((route, frame)) => self.answer(route, frame).await,
+            Ok((route, frame, _room)) => self.answer(route, frame).await,
             Err(slug) => {
                 self.service.turned_away(TurnedAway::Request(slug));
                 refusal(slug.http_status(), slug.as_str())
@@ -266,8 +266,8 @@ impl Caller {
         }
     }
 
-    /// The frame of a request, if it may be read at all.
-    async fn read(&self, request: Request<Incoming>) -> Result<(Route, Bytes), Slug> {
+    /// The frame of a request, if it may be read at all, and the room that it takes.
+    async fn read(&self, request: Request<Incoming>) -> Result<(Route, Bytes, Room), Slug> {
         if !self.admitted.request() {
             return Err(Slug::RateLimited);
         }
@@ -276,20 +276,35 @@ impl Caller {
         if media_type.is_none_or(|kind| kind.as_bytes() != FRAME_MEDIA_TYPE.as_bytes()) {
             return Err(Slug::UnsupportedMediaType);
         }
-        let body = request.into_body();
-        let limit = FRAME_BYTES_MAX as u64;
-        let bytes = body.size_hint().exact().unwrap_or(limit);
-        if bytes > limit {
+        let body = tokio::time::timeout(BODY_TIMEOUT, self.collect(request.into_body())).await;
+        let (frame, room) = body.unwrap_or(Err(Slug::SlowBody))?;
+        Ok((route, frame, room))
+    }
+
+    /// A body, in room that grows with what has come of it: what is announced takes none.
+    async fn collect(&self, mut body: Incoming) -> Result<(Bytes, Room), Slug> {
+        let announced = body.size_hint().exact().unwrap_or(FRAME_BYTES_MAX as u64);
+        let limit = usize::try_from(announced).unwrap_or(usize::MAX);
+        if limit > FRAME_BYTES_MAX {
             return Err(Slug::TooLarge);
         }
-        let room = tokio::time::timeout(BODY_TIMEOUT, self.admitted.body(bytes)).await;
-        let Ok(Some(_room)) = room else { return Err(Slug::RateLimited) };
-        let collect = Limited::new(body, FRAME_BYTES_MAX).collect();
-        match tokio::time::timeout(BODY_TIMEOUT, collect).await {
-            Err(_) => Err(Slug::SlowBody),
-            Ok(Err(_)) => Err(Slug::TooLarge),
-            Ok(Ok(collected)) => Ok((route, collected.to_bytes())),
+        let (mut bytes, mut room) = (Vec::new(), self.admitted.room());
+        while let Some(part) = body.frame().await {
+            let Ok(data) = part.map_err(|_| Slug::Malformed)?.into_data() else { continue };
+            let length = bytes.len() + data.len();
+            if length > limit {
+                return Err(Slug::TooLarge);
+            }
+            if length > bytes.capacity() {
+                let capacity = length.next_power_of_two().min(limit);
+                if !room.grow_to(capacity) {
+                    return Err(Slug::RateLimited);
+                }
+                bytes.reserve_exact(capacity - bytes.len());
+            }
+            bytes.extend_from_slice(&data);
         }
+        Ok((Bytes::from(bytes), room))
     }
 
     async fn answer(&self, route: Route, frame: Bytes) -> Response<AnswerBody> {

@@ -26,7 +26,7 @@ use crate::inner::Inner;
 use crate::server::slug;
 use crate::store_call::{submit, submit_one};
 use crate::transport::Connection;
-use crate::vouch::believable;
+use crate::vouch::{believable, is_of_its_time};
 
 /// Hellos in one conversation: clocks of this many pages, and two that only learn the boot.
 const HELLOS_MAX: usize = 66;
@@ -257,6 +257,11 @@ async fn learn(
     clock: Option<&NodeClock>,
     sent_at: WallMs,
 ) -> Result<(), Slug> {
+    // Its clock is off, or it lies: what would be remembered of it could not be taken back.
+    if !is_of_its_time(inner, peer, hello.store) {
+        return Err(Slug::Stale);
+    }
+    let remembers = hello.remembers.filter(|own| is_of_its_time(inner, peer, own.store));
     let verdict = verdict_on(inner, hello, remembered, clock);
     if let Some(reason) = verdict
         && peer.state().verdict != Some(reason)
@@ -290,7 +295,7 @@ async fn learn(
             state.clock.join(clock);
             state.clock_is_whole = true;
         }
-        state.remembers = hello.remembers;
+        state.remembers = remembers;
         state.verdict = verdict;
         state.rebootstrapping = hello.rebootstrapping;
         let ended = hello.boots.iter().filter(|boot| boot.ended_at.is_some());
@@ -319,7 +324,7 @@ async fn learn(
         peer.tell(LinkEvent::Resync);
     }
     inner.hello_learned.notify_waiters();
-    heed(inner, peer, hello).await
+    heed(inner, peer, hello, remembers).await
 }
 
 /// What the peer refused for what it is goes to it once more when the peer takes other ops than it did, as far as is known:
@@ -369,17 +374,21 @@ fn verdict_on(
 }
 
 /// Heeds what the peer says of this node. Whatever it is trusted with: it takes nothing from a node that must re-bootstrap
-/// until that is done, so what is not heeded keeps the two apart for ever.
-async fn heed(inner: &Arc<Inner>, peer: &Peer, hello: &Hello) -> Result<(), Slug> {
+/// until that is done, so what is not heeded keeps the two apart for ever. `remembers` is what of it can be so.
+async fn heed(
+    inner: &Arc<Inner>,
+    peer: &Peer,
+    hello: &Hello,
+    remembers: Option<PeerFact>,
+) -> Result<(), Slug> {
     let snapshot = inner.snapshot();
     let own = own_store(&snapshot);
     // A peer that remembers a later store, made when this node's clock was ahead, takes this one for an old disk.
-    let is_later_remembered = hello.remembers.is_some_and(|remembered| remembered.store > own);
+    let is_later_remembered = remembers.is_some_and(|remembered| remembered.store > own);
     if snapshot.facts.rebootstrap.is_some() && !is_later_remembered {
         return Ok(());
     }
-    let is_void =
-        snapshot.facts.pristine && hello.remembers.is_some_and(|remembered| remembered.store != own);
+    let is_void = snapshot.facts.pristine && remembers.is_some_and(|remembered| remembered.store != own);
     if is_void {
         tracing::error!(peer = %peer.id, "this mesh is not new: the peer remembers this node");
         inner.alarm(&peer.id, Alarm::NewMeshVoid);
@@ -389,7 +398,7 @@ async fn heed(inner: &Arc<Inner>, peer: &Peer, hello: &Hello) -> Result<(), Slug
     } else {
         return Ok(());
     }
-    let last = hello.remembers.map_or(own, |remembered| remembered.store.max(own));
+    let last = remembers.map_or(own, |remembered| remembered.store.max(own));
     let created_ms = inner.wall.now().0.max(last.created_ms.saturating_add(1));
     let store = StoreId { created_ms, random: inner.gate.draw() };
     submit_one(&*inner.store, Request::Remember(Fact::RebootstrapBegun { store })).await.map_err(slug)?;

@@ -30,6 +30,7 @@ use super::driver::Active;
 use super::hello::retry_letters_of;
 use super::settled::OfferKey;
 use super::{Peer, SentOp};
+use crate::admit::price_of_acks;
 use crate::alarm::Alarm;
 use crate::exchange::{ExchangeError, exchange};
 use crate::inner::{Inner, OpenWrites, ReceiptUnderWay, WaitingWrite, lock};
@@ -53,7 +54,7 @@ pub(crate) async fn send_live(
         return LinkEvent::PageAnswered { page, retry: false };
     }
     let sent = sent_ops(inner, ops.iter().map(|op| (&op.op.dot, &op.sealed)));
-    let body = page_bytes(Lane::Live, &sent, ops.iter().map(|op| &op.sealed));
+    let body = page_bytes(peer, Lane::Live, &sent, ops.iter().map(|op| &op.sealed));
     let (begun, acceptance) = (Instant::now(), peer.state().acceptance);
     match push(inner, peer, active, &body, inner.config.ack_timeout).await {
         Ok(answer) => {
@@ -291,7 +292,7 @@ async fn send_page(
     sender: &mut SessionSender,
 ) -> Result<bool, ()> {
     let sent = sent_ops(inner, page.ops.iter().map(|op| (&op.dot, &op.sealed)));
-    let body = page_bytes(lane, &sent, page.ops.iter().map(|op| &op.sealed));
+    let body = page_bytes(peer, lane, &sent, page.ops.iter().map(|op| &op.sealed));
     let acceptance = peer.state().acceptance;
     let answer = push(inner, peer, active, &body, PAGE_IDLE).await.map_err(drop)?;
     let taken = take_answer(inner, peer, active.boot, acceptance, &sent, &answer).await;
@@ -313,9 +314,17 @@ fn sent_ops<'a>(inner: &Inner, ops: impl Iterator<Item = (&'a Dot, &'a SealedOp)
     ops.map(|(dot, sealed)| SentOp { dot: dot.clone(), hash: sealed.op.hash, receipt: wanted(dot) }).collect()
 }
 
-fn page_bytes<'a>(lane: Lane, sent: &[SentOp], ops: impl Iterator<Item = &'a SealedOp>) -> Vec<u8> {
+/// The page to a peer, who counts the acks that it is to sign as part of this node's rate.
+fn page_bytes<'a>(
+    peer: &Peer,
+    lane: Lane,
+    sent: &[SentOp],
+    ops: impl Iterator<Item = &'a SealedOp>,
+) -> Vec<u8> {
     let asks = (0_u32..).zip(sent).filter_map(|(index, op)| Some(ReceiptAsk { index, needed: op.receipt? }));
-    Page { lane, receipts: asks.collect(), ops: ops.map(PageOp::of).collect() }.to_bytes()
+    let receipts: Vec<_> = asks.collect();
+    peer.spend(price_of_acks(u32::try_from(receipts.len()).unwrap_or(u32::MAX)));
+    Page { lane, receipts, ops: ops.map(PageOp::of).collect() }.to_bytes()
 }
 
 async fn push(

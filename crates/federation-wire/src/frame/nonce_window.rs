@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use federation_core::limits::{FRAME_AGE_MAX, NONCES_PER_PEER_MAX};
+use federation_core::limits::FRAME_AGE_MAX;
 use federation_core::planted::{Defect, is_planted};
 use federation_core::time::WallMs;
 
@@ -14,16 +14,17 @@ use super::header::Nonce;
 ///
 /// A frame is named by its time and its nonce, which are both signed. A time is forgotten once it is outside the
 /// window; what is not later than a forgotten time is refused from then on, also if this node's clock is set back.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct NonceWindow {
+    frames_max: usize,
     seen: BTreeSet<(WallMs, Nonce)>,
     forgotten: Option<WallMs>,
 }
 
 impl NonceWindow {
-    /// Has seen nothing.
-    pub const fn new() -> Self {
-        Self { seen: BTreeSet::new(), forgotten: None }
+    /// Has seen nothing, and remembers up to so many frames.
+    pub const fn new(frames_max: usize) -> Self {
+        Self { frames_max, seen: BTreeSet::new(), forgotten: None }
     }
 
     /// How many frames it remembers.
@@ -60,8 +61,8 @@ impl NonceWindow {
     pub fn record(&mut self, sent_at: WallMs, nonce: Nonce, now: WallMs) -> Result<(), FrameError> {
         self.forget(now);
         self.check(sent_at, nonce, now)?;
-        if self.seen.len() >= NONCES_PER_PEER_MAX {
-            return Err(FrameError::NonceWindowFull { limit: NONCES_PER_PEER_MAX });
+        if self.seen.len() >= self.frames_max {
+            return Err(FrameError::NonceWindowFull { limit: self.frames_max });
         }
         self.seen.insert((sent_at, nonce));
         Ok(())
@@ -86,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_taken_once_within_the_window_and_never_after_it() {
-        let mut window = NonceWindow::new();
+        let mut window = NonceWindow::new(10);
         let (at, nonce) = (WallMs(START), Nonce(1));
         assert_eq!(window.record(at, nonce, at), Ok(()));
         assert_eq!(window.check(at, nonce, at), Err(FrameError::Replayed));
@@ -103,12 +104,12 @@ mod tests {
 
     #[test]
     fn a_full_window_refuses_until_time_has_passed() {
-        let mut window = NonceWindow::new();
+        let mut window = NonceWindow::new(3);
         let at = WallMs(START);
-        for nonce in 0..NONCES_PER_PEER_MAX as u128 {
+        for nonce in 0..3 {
             assert_eq!(window.record(at, Nonce(nonce), at), Ok(()));
         }
-        let full = FrameError::NonceWindowFull { limit: NONCES_PER_PEER_MAX };
+        let full = FrameError::NonceWindowFull { limit: 3 };
         assert_eq!(window.record(at, Nonce(u128::MAX), at), Err(full));
         assert_eq!(window.check(at, Nonce(0), at), Err(FrameError::Replayed));
         let later = WallMs(START + FRAME_AGE_MAX.0 + 1);

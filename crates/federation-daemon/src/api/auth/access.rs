@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::http::HeaderMap;
 use federation_core::port::clock::WallClock;
 use federation_wire::api::token::{Token, TokenId, Tokens};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 use crate::api::auth::{Buckets, Caller, Limited, Refusal, RefusalCounts, credentials};
@@ -17,7 +17,7 @@ use crate::api::error::ApiError;
 use crate::config::ClientAccess;
 
 /// What a failed authentication costs the address it comes from, in requests, beyond the request itself.
-const FAILURE_COST: u32 = 99;
+const FAILURE_COST: f64 = 99.0;
 /// Segments of an IPv6 address that name a network: whoever has one address has all of its /64.
 const IPV6_NETWORK_SEGMENTS: usize = 4;
 

@@ -1,38 +1,35 @@
-//! Rate limits: token buckets, one per caller, in a table that is bounded.
+//! Rate limits: a token bucket for each caller, in a table that is bounded.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// What may be spent at once, as time: after a pause, a caller may send two seconds' worth of requests.
-const BURST: Duration = Duration::from_secs(2);
-/// The deepest debt, as time: what a failed authentication costs never shuts a caller out for longer.
-const DEBT_MAX: Duration = Duration::from_secs(4);
-/// Callers that are told apart, at some 50 bytes each. All beyond share one bucket.
+use federation_net::rate::{Rate, TokenBucket};
+use tokio::time::Instant;
+
+/// What may be spent at once, in seconds: after a pause, a caller may send so many seconds' worth of requests. What a failed
+/// authentication costs shuts a caller out for no longer either.
+const BURST_SECS: u32 = 2;
+/// Callers that are told apart, at some 100 bytes each. All beyond share one bucket.
 const CALLERS_MAX: usize = 65_536;
 /// How often a full table is looked through for callers that have nothing spent.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// One bucket per caller.
-///
-/// Of a bucket only the time is kept at which it will be full again (a form known as the generic cell rate
-/// algorithm): one that is full says nothing, and is forgotten.
+/// One bucket per caller. One that is full is forgotten where its place is needed.
 #[derive(Debug)]
 pub struct Buckets<K> {
-    /// The time in which one request's worth comes back.
-    interval: Duration,
+    rate: Rate,
     callers_max: usize,
     table: Mutex<Table<K>>,
 }
 
 #[derive(Debug)]
 struct Table<K> {
-    /// When the bucket of each is full again.
-    callers: HashMap<K, Instant>,
-    /// When the one bucket of all who have no place in the table is.
-    others: Option<Instant>,
+    callers: HashMap<K, TokenBucket>,
+    /// The one bucket of all who have no place in the table.
+    others: Option<TokenBucket>,
     /// When the table was last looked through.
     swept: Option<Instant>,
 }
@@ -52,7 +49,8 @@ impl<K: Eq + Hash> Buckets<K> {
 
     fn bounded(per_sec: NonZeroU32, callers_max: usize) -> Self {
         let table = Table { callers: HashMap::new(), others: None, swept: None };
-        Self { interval: Duration::from_secs(1) / per_sec.get(), callers_max, table: Mutex::new(table) }
+        let rate = Rate::new(per_sec.get(), per_sec.get().saturating_mul(BURST_SECS));
+        Self { rate, callers_max, table: Mutex::new(table) }
     }
 
     /// Takes one request's worth from the bucket of `caller`.
@@ -60,43 +58,35 @@ impl<K: Eq + Hash> Buckets<K> {
     /// # Errors
     /// [`Limited`]; nothing is taken then.
     pub fn take(&self, caller: K, now: Instant) -> Result<(), Limited> {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let full_at = table.bucket(caller, now, self.callers_max);
-        let spent = full_at.saturating_duration_since(now) + self.interval;
-        if let Some(over) = spent.checked_sub(BURST).filter(|over| !over.is_zero()) {
-            return Err(Limited { retry_after: over });
-        }
-        *full_at = now + spent;
-        Ok(())
+        self.with_bucket(caller, now, |bucket| bucket.take(1.0, now))
+            .map_err(|retry_after| Limited { retry_after })
     }
 
     /// Takes the worth of `requests` more, whether it is there or not.
-    pub fn charge(&self, caller: K, requests: u32, now: Instant) {
+    pub fn charge(&self, caller: K, requests: f64, now: Instant) {
+        self.with_bucket(caller, now, |bucket| bucket.charge(requests, now));
+    }
+
+    fn with_bucket<T>(&self, caller: K, now: Instant, use_it: impl FnOnce(&mut TokenBucket) -> T) -> T {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let full_at = table.bucket(caller, now, self.callers_max);
-        let spent = full_at.saturating_duration_since(now) + self.interval * requests;
-        *full_at = now + spent.min(DEBT_MAX);
+        let is_known = table.callers.contains_key(&caller);
+        if !is_known && table.callers.len() >= self.callers_max {
+            table.sweep(now);
+        }
+        let full = || TokenBucket::new(self.rate, now);
+        use_it(if is_known || table.callers.len() < self.callers_max {
+            table.callers.entry(caller).or_insert_with(full)
+        } else {
+            table.others.get_or_insert_with(full)
+        })
     }
 }
 
 impl<K: Eq + Hash> Table<K> {
-    /// When the bucket of `caller` is full again.
-    fn bucket(&mut self, caller: K, now: Instant, callers_max: usize) -> &mut Instant {
-        let is_known = self.callers.contains_key(&caller);
-        if !is_known && self.callers.len() >= callers_max {
-            self.sweep(now);
-        }
-        if is_known || self.callers.len() < callers_max {
-            self.callers.entry(caller).or_insert(now)
-        } else {
-            self.others.get_or_insert(now)
-        }
-    }
-
     fn sweep(&mut self, now: Instant) {
         if self.swept.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP_EVERY) {
             self.swept = Some(now);
-            self.callers.retain(|_, full_at| *full_at > now);
+            self.callers.retain(|_, bucket| !bucket.is_full(now));
         }
     }
 }
@@ -115,31 +105,21 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_let_in_and_then_the_rate() {
+    fn two_seconds_worth_are_let_in_and_each_caller_has_its_own() {
         let (buckets, now) = (buckets(10, 8), Instant::now());
         assert_eq!(let_in(&buckets, 1, now), 20);
-        let limited = buckets.take(1, now).unwrap_err();
-        assert_eq!(limited.retry_after, Duration::from_millis(100));
-        assert!(buckets.take(1, now + Duration::from_millis(99)).is_err());
-        assert_eq!(let_in(&buckets, 1, now + Duration::from_millis(100)), 1);
-        assert_eq!(let_in(&buckets, 1, now + Duration::from_millis(600)), 5);
-        assert_eq!(
-            let_in(&buckets, 1, now + Duration::from_hours(1)),
-            20,
-            "no more than the burst is saved up"
-        );
-        assert_eq!(let_in(&buckets, 2, now), 20, "another caller has a bucket of its own");
+        assert_eq!(buckets.take(1, now), Err(Limited { retry_after: Duration::from_millis(100) }));
+        assert_eq!(let_in(&buckets, 1, now + Duration::from_millis(600)), 6);
+        assert_eq!(let_in(&buckets, 2, now), 20);
     }
 
     #[test]
-    fn a_charge_makes_a_debt_that_is_bounded() {
+    fn a_failure_is_paid_for_and_shuts_out_for_no_longer_than_two_seconds() {
         let (buckets, now) = (buckets(10, 8), Instant::now());
-        buckets.charge(1, 10, now);
+        buckets.charge(1, 10.0, now);
         assert_eq!(let_in(&buckets, 1, now), 10);
-        buckets.charge(1, 1_000_000, now);
-        let limited = buckets.take(1, now).unwrap_err();
-        assert_eq!(limited.retry_after, Duration::from_millis(2_100));
-        assert_eq!(let_in(&buckets, 1, now + DEBT_MAX), 20);
+        buckets.charge(1, 1e6, now);
+        assert_eq!(buckets.take(1, now), Err(Limited { retry_after: Duration::from_millis(2_100) }));
     }
 
     #[test]
