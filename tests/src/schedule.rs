@@ -31,6 +31,9 @@ pub struct Schedule {
     /// assume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disks_to_lose: Option<usize>,
+    /// Bytes of a segment of each node's log, and the nodes compact; none: larger ones, and they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment_bytes: Option<u64>,
     /// What each node keeps and holds back; none: all keep and grant everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scopes: Option<Scopes>,

@@ -16,6 +16,8 @@ pub enum Defect {
     AckBeforeCommit,
     /// A session's pages leave ops out.
     CursorSkips,
+    /// Segments of the log go before what is live in them was copied.
+    RemoveBeforeCopy,
     /// Tombstones are not kept.
     ForgetTombstone,
     /// Of concurrent versions one is kept.
@@ -65,10 +67,11 @@ pub struct StillToCome {
 
 impl Defect {
     /// All of them: those of the chaos campaigns, then the rules of the design in the order of their counterexamples.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::LazyFsync,
         Self::AckBeforeCommit,
         Self::CursorSkips,
+        Self::RemoveBeforeCopy,
         Self::ForgetTombstone,
         Self::LwwDrop,
         Self::AcceptReplay,
@@ -93,6 +96,7 @@ impl Defect {
             Self::LazyFsync => "lazy-fsync",
             Self::AckBeforeCommit => "ack-before-commit",
             Self::CursorSkips => "cursor-skips",
+            Self::RemoveBeforeCopy => "remove-before-copy",
             Self::ForgetTombstone => "forget-tombstone",
             Self::LwwDrop => "lww-drop",
             Self::AcceptReplay => "accept-replay",
@@ -127,6 +131,9 @@ impl Defect {
                 "The ops of a page are acknowledged as applied while the store still works on them."
             }
             Self::CursorSkips => "Some ops of a session are never sent, and the session is claimed complete.",
+            Self::RemoveBeforeCopy => {
+                "Compaction removes segments of the log before what is live in them was copied."
+            }
             Self::ForgetTombstone => "A delete removes what it covers and leaves no tombstone.",
             Self::LwwDrop => "Of concurrent versions only the one with the greatest time stays.",
             Self::AcceptReplay => {
@@ -170,6 +177,7 @@ impl Defect {
             Self::LazyFsync
             | Self::AckBeforeCommit
             | Self::CursorSkips
+            | Self::RemoveBeforeCopy
             | Self::ForgetTombstone
             | Self::LwwDrop
             | Self::AcceptReplay

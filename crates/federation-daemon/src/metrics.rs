@@ -147,7 +147,19 @@ fn encode_store(page: &mut Page<'_>, store: &federation_store::Metrics) -> fmt::
         "Vectors taken of another space: kept, in no index",
         store.vectors_other_space.value(),
     )?;
-    page.counter("store_log_bytes", "Bytes written to the log", store.log_bytes.value())?;
+    page.counter("store_log_bytes", "Bytes written to the log, copies too", store.log_bytes.value())?;
+    page.counter(
+        "store_compaction_bytes",
+        "Bytes written to the log by compaction",
+        store.compaction_bytes.value(),
+    )?;
+    page.counter(
+        "store_segments_removed",
+        "Segments that went by compaction",
+        store.segments_removed.value(),
+    )?;
+    page.gauge("store_log_size_bytes", "Bytes that the log has", signed(store.log_size_bytes.value()))?;
+    page.gauge("store_live_bytes", "Bytes of the log that are live ops", signed(store.live_bytes.value()))?;
     page.counter("store_checkpoints", "Checkpoints of the index", store.checkpoints.value())?;
     page.counter("store_rebuilds", "Rebuilds of the index from the log", store.rebuilds.value())?;
     page.counter("store_unreadable", "Reads of log or index that failed", store.unreadable.value())?;

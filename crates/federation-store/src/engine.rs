@@ -3,6 +3,8 @@
 //! One step function, run on a thread of its own in production ([`crate::StoreHandle`]) and inline in a simulation
 //! ([`crate::InlineStore`]). The order within a step is fixed: decide, seal, append, sync, index, publish, answer.
 
+mod checkpoint;
+mod compact;
 mod open;
 mod view;
 mod write;
@@ -25,20 +27,26 @@ use federation_core::scope::Scope;
 use federation_core::time::DurationMs;
 
 use crate::disk::Disk;
-use crate::index::{Index, IndexError, IndexOpener};
+use crate::format::Format;
+use crate::index::{Batch, Index as _, IndexOpener};
 use crate::log::{AppendError, GroupBuilder, Log, LogReader, Spare};
 use crate::metrics::Metrics;
 use crate::read::Reads;
-use crate::schema::facts::LogFact;
-use crate::schema::values::encode_checkpoint;
+use crate::schema::keys;
+use crate::schema::values::{Counts, IndexMark};
 use crate::state::State;
+
+use compact::Compaction;
+
+pub(crate) use checkpoint::{Checkpoint, Flushed};
+pub use compact::{COMPACTION_BYTES_MIN, Compacted};
 
 /// The writer of one directory. Whoever owns it is the one writer.
 pub struct Engine<D: Disk, O: IndexOpener> {
     log: Log<D>,
     shared: Arc<Shared<D, O::Index>>,
     state: State,
-    salt: u64,
+    format: Format,
     own_origin: Option<Origin>,
     last_hlc: Option<Hlc>,
     sealer: Arc<dyn Sealer>,
@@ -53,6 +61,7 @@ pub struct Engine<D: Disk, O: IndexOpener> {
     /// Where the index stands, and up to where it was made durable by the last checkpoint.
     indexed_to: u64,
     checkpointed_to: u64,
+    compaction: Compaction,
 }
 
 /// What the writer and the readers of one store share.
@@ -197,25 +206,6 @@ impl Answer {
     }
 }
 
-/// A checkpoint under way: what is in the index is to be made durable, on any thread but one at a time.
-pub(crate) struct Checkpoint<D: Disk, I> {
-    shared: Arc<Shared<D, I>>,
-    indexed_to: u64,
-}
-
-/// What a flush of the index came to.
-pub(crate) struct Flushed {
-    indexed_to: u64,
-    result: Result<(), IndexError>,
-}
-
-impl<D: Disk, I: Index> Checkpoint<D, I> {
-    /// Flushes the index.
-    pub(crate) fn flush(&self) -> Flushed {
-        Flushed { indexed_to: self.indexed_to, result: self.shared.index.checkpoint() }
-    }
-}
-
 impl<D: Disk, O: IndexOpener> Engine<D, O> {
     /// Reads, from any thread, while this engine writes.
     pub fn reads(&self) -> Reads<D, O::Index> {
@@ -252,90 +242,13 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
         self.write(submissions)
     }
 
-    /// Whether so much was written since the last checkpoint that it is time for one.
-    pub fn wants_checkpoint(&self) -> bool {
-        self.health == Health::Writable
-            && !self.is_closed
-            && self.indexed_to.saturating_sub(self.checkpointed_to) >= self.options.checkpoint_bytes
-    }
-
-    /// Makes the index durable up to here and says so in the log. Does nothing if nothing was written since the last.
-    ///
-    /// # Errors
-    /// [`StoreError::ReadOnly`] if the store is or thereby gets poisoned, [`StoreError::DiskFull`] if only the
-    /// record in the log found no room, [`StoreError::Closed`] behind [`Engine::close`].
-    pub fn checkpoint(&mut self) -> Result<(), StoreError> {
-        match self.begin_checkpoint()? {
-            Some(checkpoint) => {
-                let flushed = checkpoint.flush();
-                self.end_checkpoint(flushed)
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// A checkpoint of what is in the index now; none if that is durable already. The index goes on taking batches
-    /// while the checkpoint is flushed: it then holds more than is claimed, never less.
-    pub(crate) fn begin_checkpoint(&self) -> Result<Option<Checkpoint<D, O::Index>>, StoreError> {
-        if self.is_closed {
-            return Err(StoreError::Closed);
-        }
-        if self.health == Health::Poisoned {
-            return Err(StoreError::ReadOnly);
-        }
-        let is_due = self.indexed_to != self.checkpointed_to;
-        Ok(is_due.then(|| Checkpoint { shared: Arc::clone(&self.shared), indexed_to: self.indexed_to }))
-    }
-
-    /// Says in the log what a flush has made durable.
-    pub(crate) fn end_checkpoint(&mut self, flushed: Flushed) -> Result<(), StoreError> {
-        if self.is_closed {
-            return Err(StoreError::Closed);
-        }
-        self.conclude(Some(flushed), None)
-    }
-
-    /// Ends the boot in order: makes the index durable, and says in the log, last of all, that nothing of this boot
-    /// follows. From here on nothing is written, and every submission is answered [`StoreError::Closed`].
-    ///
-    /// Without it the next start takes the boot for one that was cut off, and begins a new epoch of own ops.
-    ///
-    /// # Errors
-    /// As [`Engine::checkpoint`]: the boot then has not ended in order. [`StoreError::Closed`] the second time.
-    pub fn close(&mut self) -> Result<(), StoreError> {
-        let checkpoint = self.begin_checkpoint();
-        self.is_closed = true;
-        let flushed = checkpoint?.map(|checkpoint| checkpoint.flush());
-        self.conclude(flushed, Some(&LogFact::Closed))
-    }
-
-    /// Writes what a flush has made durable and what else there is to say, as one group.
-    fn conclude(&mut self, flushed: Option<Flushed>, fact: Option<&LogFact>) -> Result<(), StoreError> {
-        self.builder.clear();
-        let mut checkpointed_to = None;
-        if let Some(Flushed { indexed_to, result }) = flushed {
-            result.map_err(|error| self.poison("checkpoint of the index", &error))?;
-            if self.health == Health::Poisoned {
-                return Err(StoreError::ReadOnly);
-            }
-            self.builder.push(crate::log::RecordKind::Checkpoint, &[&encode_checkpoint(indexed_to)]);
-            checkpointed_to = Some(indexed_to);
-        }
-        if let Some(fact) = fact {
-            let (kind, content) = fact.encode();
-            self.builder.push(kind, &[&content]);
-        }
-        self.append()?;
-        if let Some(indexed_to) = checkpointed_to {
-            self.checkpointed_to = indexed_to;
-            self.shared.metrics.checkpoints.add(1);
-        }
-        self.publish();
-        Ok(())
-    }
-
-    /// Writes and syncs the group that was built.
+    /// Writes and syncs the group that was built. Returns the position at which it starts.
     fn append(&mut self) -> Result<u64, StoreError> {
+        self.append_where_there_is_room()?.ok_or_else(|| self.refuse_for_now())
+    }
+
+    /// The same; none if there is no room, and then nothing was written.
+    fn append_where_there_is_room(&mut self) -> Result<Option<u64>, StoreError> {
         let started = std::time::Instant::now();
         match self.log.append(&mut self.builder) {
             Ok(start) => {
@@ -345,14 +258,31 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
                 metrics.groups.add(1);
                 metrics.log_bytes.add(self.builder.len_bytes());
                 metrics.segments.set(self.shared.log.segment_count() as u64);
-                Ok(start)
+                Ok(Some(start))
             }
-            Err(AppendError::Full) => Err(self.refuse_for_now()),
+            Err(AppendError::Full) => Ok(None),
             Err(AppendError::Failed(error)) => {
                 self.poison("write to the log", &error);
                 Err(StoreError::InDoubt)
             }
         }
+    }
+
+    /// Brings the durable group that starts at `start` into the index: `batch`, and with it `state`. All of it or,
+    /// poisoned, none.
+    fn index_batch(&mut self, start: u64, mut batch: Batch, state: State) -> Result<(), StoreError> {
+        batch.put(keys::mark(), self.mark(start, state.counts).encode());
+        if let Err(error) = self.shared.index.apply(batch) {
+            return Err(self.poison("write to the index", &error));
+        }
+        self.state = state;
+        self.indexed_to = self.log.end();
+        Ok(())
+    }
+
+    /// What the index says of itself once the last group, which starts at `last_start`, is in it.
+    fn mark(&self, last_start: u64, counts: Counts) -> IndexMark {
+        IndexMark { salt: self.format.salt, last_start, end: self.log.end(), counts }
     }
 
     /// There is no room: nothing was written, and the next group tries again.
@@ -385,6 +315,8 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
             health: self.health,
         }));
         let metrics = &self.shared.metrics;
+        metrics.log_size_bytes.set(self.log.end() - self.log.begin());
+        metrics.live_bytes.set(self.state.counts.log_bytes);
         metrics.live_versions.set(self.state.counts.versions);
         metrics.visible_records.set(self.state.counts.records);
     }

@@ -1,10 +1,11 @@
-//! The file `FORMAT`: which version the directory has, and its salt.
+//! The file `FORMAT`: which version the directory has, its salt, and where its log begins.
 
 use crate::disk::{Disk, DiskError};
 use crate::error::OpenError;
 
-/// The newest format version that is known here. Version 1 is the first.
-pub const FORMAT_VERSION: u32 = 1;
+/// The newest format version that is known here. Version 1 is the first: its log begins at segment 1, and has no
+/// [`RecordKind::Base`](crate::log::RecordKind::Base). A start makes it this one.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// What the file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub(crate) struct Format {
     pub(crate) version: u32,
     /// What tells its marks from other bytes.
     pub(crate) salt: u64,
+    /// Number of the segment that the log begins with: those before it were compacted.
+    pub(crate) first_segment: u64,
 }
 
 impl Format {
@@ -29,9 +32,9 @@ impl Format {
         Ok(Some(format))
     }
 
-    /// Writes the file, durably.
+    /// Writes the file, durably, in the newest version.
     pub(crate) fn write<D: Disk>(self, disk: &D) -> Result<(), DiskError> {
-        let text = format!("{FORMAT_NAME} {} {:016x}\n", self.version, self.salt);
+        let text = format!("{FORMAT_NAME} {FORMAT_VERSION} {:016x} {}\n", self.salt, self.first_segment);
         disk.write_small(FORMAT_FILE, text.as_bytes())
     }
 }
@@ -51,12 +54,13 @@ fn parse(content: &[u8]) -> Option<Format> {
         return None;
     }
     let version = words.next()?.parse().ok()?;
-    let salt = words.next().and_then(|word| u64::from_str_radix(word, 16).ok());
-    match salt {
-        Some(salt) => Some(Format { version, salt }),
-        None if version > FORMAT_VERSION => Some(Format { version, salt: 0 }),
-        None => None,
+    if version > FORMAT_VERSION {
+        return Some(Format { version, salt: 0, first_segment: 1 });
     }
+    let salt = u64::from_str_radix(words.next()?, 16).ok()?;
+    let first_segment =
+        if version == 1 { 1 } else { words.next()?.parse().ok().filter(|first| *first > 0)? };
+    Some(Format { version, salt, first_segment })
 }
 
 pub(crate) const FORMAT_FILE: &str = "FORMAT";
@@ -68,11 +72,15 @@ mod tests {
 
     #[test]
     fn versions() {
-        let check = |content: &str, expected: Option<(u32, u64)>| {
-            assert_eq!(parse(content.as_bytes()).map(|f| (f.version, f.salt)), expected, "{content:?}");
+        let check = |content: &str, expected: Option<(u32, u64, u64)>| {
+            let found = parse(content.as_bytes()).map(|f| (f.version, f.salt, f.first_segment));
+            assert_eq!(found, expected, "{content:?}");
         };
-        check("federation-store 1 00000000000000ff\n", Some((1, 255)));
-        check("federation-store 2 whatever else\n", Some((2, 0)));
+        check("federation-store 1 00000000000000ff\n", Some((1, 255, 1)));
+        check("federation-store 2 00000000000000ff 17\n", Some((2, 255, 17)));
+        check("federation-store 3 whatever else\n", Some((3, 0, 1)));
+        check("federation-store 2 00000000000000ff\n", None);
+        check("federation-store 2 00000000000000ff 0\n", None);
         check("federation-store 1\n", None);
         check("federation-store one 0\n", None);
         check("something 1 0\n", None);

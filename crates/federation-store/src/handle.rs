@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use federation_core::dot_set::DotSet;
-use federation_core::id::{Kind, RecordId, RecordKey};
+use federation_core::id::{Kind, LogPosition, RecordId, RecordKey};
 use federation_core::port::store::{
     Committed, Done, ListPage, ListQuery, RecordRead, ReplicaStore, Request, SessionPage, SessionQuery,
     Snapshot, StateHash, StoreError,
@@ -17,7 +17,9 @@ use federation_core::port::store::{
 use federation_core::scope::Scope;
 
 use crate::disk::{Disk, RealDisk};
-use crate::engine::{Checkpoint, Engine, Flushed, OpenReport, Setup, Submission};
+use crate::engine::{
+    COMPACTION_BYTES_MIN, Checkpoint, Compacted, Engine, Flushed, OpenReport, Setup, Submission,
+};
 use crate::error::OpenError;
 use crate::index::{Index, IndexOpener, SledIndexes};
 use crate::log::Spare;
@@ -261,8 +263,9 @@ impl<D: Disk, I: Index> Helpers<D, I> {
             // What goes wrong is in the snapshot's health, and in the log.
             let _ = engine.end_checkpoint(flushed);
         }
-        let is_time = self.begun.elapsed() >= engine.options().checkpoint_interval.to_std();
-        if !self.is_flushing && (is_time || engine.wants_checkpoint()) {
+        let (since, interval) = (self.begun.elapsed(), engine.options().checkpoint_interval.to_std());
+        let is_time = since >= interval || (since >= TEND_INTERVAL && engine.wants_checkpoint());
+        if !self.is_flushing && is_time {
             self.begun = Instant::now();
             if let Ok(Some(checkpoint)) = engine.begin_checkpoint() {
                 self.is_flushing = self.to_flush.try_send(checkpoint).is_ok();
@@ -279,7 +282,8 @@ impl<D: Disk, I: Index> Helpers<D, I> {
     }
 }
 
-/// The writer's loop: takes what is there into one group, commits it, answers; checkpoints when it is time.
+/// The writer's loop: takes what is there into one group, commits it, answers; checkpoints when it is time, and
+/// compacts between the groups.
 fn write<D: Disk, O: IndexOpener>(
     mut engine: Engine<D, O>,
     submissions: &Receiver<Submission>,
@@ -287,20 +291,23 @@ fn write<D: Disk, O: IndexOpener>(
 ) -> Result<(), StoreError> {
     let mut carried: Option<Submission> = None;
     let mut last_ops = 0;
+    let mut pace = Pace::default();
     loop {
         helpers.tend(&mut engine);
         let first = match carried.take() {
             Some(first) => Ok(first),
-            None => submissions.recv_timeout(TEND_INTERVAL),
+            None => pace.await_next(&mut engine, submissions),
         };
         match first {
             Ok(first) => {
                 let (group, ops, rest) = gather(first, submissions, last_ops);
                 carried = rest;
                 last_ops = ops;
+                let before = engine.snapshot().position;
                 for answer in engine.step(group) {
                     answer.give();
                 }
+                pace.pay(&mut engine, before);
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
@@ -313,6 +320,49 @@ fn write<D: Disk, O: IndexOpener>(
 
 /// How often an idle writer looks after its helpers.
 const TEND_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How much compaction is done between the groups. Where nobody waits, all that there is, in small steps; under load so
+/// much as what was written asks for, after its answers were given.
+#[derive(Default)]
+struct Pace {
+    /// Bytes of log that are to be looked through.
+    owed_bytes: u64,
+}
+
+impl Pace {
+    /// The next submission. Compacts as long as there is none.
+    fn await_next<D: Disk, O: IndexOpener>(
+        &mut self,
+        engine: &mut Engine<D, O>,
+        submissions: &Receiver<Submission>,
+    ) -> Result<Submission, RecvTimeoutError> {
+        match submissions.try_recv() {
+            Ok(first) => return Ok(first),
+            Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
+            Err(TryRecvError::Empty) => {}
+        }
+        self.owed_bytes = 0;
+        // What goes wrong is in the snapshot's health, and in the log.
+        match engine.compact(COMPACTION_BYTES_MIN) {
+            Ok(Compacted::More) => Err(RecvTimeoutError::Timeout),
+            Ok(Compacted::Done | Compacted::Waits) | Err(_) => submissions.recv_timeout(TEND_INTERVAL),
+        }
+    }
+
+    /// Makes one step for what was written since the log was at `before`, if it has come to a step's worth.
+    fn pay<D: Disk, O: IndexOpener>(&mut self, engine: &mut Engine<D, O>, before: LogPosition) {
+        let written = engine.snapshot().position.0.saturating_sub(before.0);
+        self.owed_bytes = self.owed_bytes.saturating_add(written.saturating_mul(BYTES_PER_BYTE_WRITTEN));
+        if self.owed_bytes >= COMPACTION_BYTES_MIN {
+            let _ = engine.compact(self.owed_bytes);
+            self.owed_bytes = 0;
+        }
+    }
+}
+
+/// Bytes of the old log that are looked through for each one that is written. With two, compaction would keep step where
+/// half of the log is live and old, the worst that it meets; with one more it gains on it.
+const BYTES_PER_BYTE_WRITTEN: u64 = 3;
 
 /// A group: `first` and what waits behind it, up to the limits of a group; how many requests it has; and the
 /// submission that was too much.

@@ -12,7 +12,7 @@ use federation_core::port::store::{
 use federation_core::scope::Scope;
 
 use crate::disk::Disk;
-use crate::engine::{Engine, Submission};
+use crate::engine::{COMPACTION_BYTES_MIN, Compacted, Engine, Submission};
 use crate::index::IndexOpener;
 use crate::metrics::Metrics;
 use crate::read::Reads;
@@ -105,6 +105,18 @@ impl<D: Disk, O: IndexOpener> InlineStore<D, O> {
     /// As [`Engine::checkpoint`].
     pub fn checkpoint(&self) -> Result<(), StoreError> {
         self.engine().checkpoint()
+    }
+
+    /// Makes one step of compaction, and before it the checkpoint that it waits for.
+    ///
+    /// # Errors
+    /// As [`Engine::compact`] and [`Engine::checkpoint`].
+    pub fn compact(&self) -> Result<Compacted, StoreError> {
+        let mut engine = self.engine();
+        if engine.wants_checkpoint() {
+            engine.checkpoint()?;
+        }
+        engine.compact(COMPACTION_BYTES_MIN)
     }
 
     /// Commits what waits, gives its answers, and ends the boot in order as [`Engine::close`] does. Dropping the store

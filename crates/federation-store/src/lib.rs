@@ -50,7 +50,10 @@ mod state;
 mod verify;
 
 pub use disk::{RealDisk, SimulatedDisk};
-pub use engine::{Answer, Engine, OpenReport, Options, RebuildReason, Setup, Submission, Weight};
+pub use engine::{
+    Answer, COMPACTION_BYTES_MIN, Compacted, Engine, OpenReport, Options, RebuildReason, Setup, Submission,
+    Weight,
+};
 pub use error::OpenError;
 pub use format::{FORMAT_VERSION, check_format};
 pub use handle::{Failed, INDEX_DIRECTORY, StoreHandle};

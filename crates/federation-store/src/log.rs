@@ -48,12 +48,20 @@
 //!
 //! If any of that fails, the store does not open, and the next start does the same again.
 //!
+//! # Where it begins
+//!
+//! Compaction takes the first segment away, and only ever the first: so what a record undoes is gone before the
+//! record is. `FORMAT` has the number of the segment that the log begins with. It is written, durably, before the
+//! file of the one before is removed: a file that is still there at a start is removed then, after `FORMAT` was
+//! written again (its name may not be durable), and one that is missing was not taken by compaction.
+//!
 //! # Segments
 //!
 //! A segment is made under a temporary name, filled with zeros, given its header, synced, renamed, and the directory
 //! is synced: at each of these steps a crash leaves either a temporary file, which means nothing, or an empty
 //! segment at the right position. The old segment has no un-synced bytes by then.
 
+mod compaction;
 mod copy;
 mod frame;
 mod reader;
@@ -61,8 +69,9 @@ mod recovery;
 mod segment;
 mod writer;
 
+pub(crate) use compaction::Boundary;
 pub(crate) use frame::{Group, GroupBuilder, Record, RecordKind, op_parts};
-pub(crate) use reader::LogReader;
+pub(crate) use reader::{LogReader, Pin, Readers};
 pub(crate) use recovery::{Recovered, Scan};
 pub(crate) use segment::{LogGeometry, SegmentsError, salt_of};
 pub(crate) use writer::{AppendError, Log, Spare};

@@ -18,7 +18,7 @@ pub struct Metrics {
     pub vectors_indexed: Counter,
     /// Vectors of ops that came to live, of another space: kept with their records, in no index.
     pub vectors_other_space: Counter,
-    /// Bytes written to the log.
+    /// Bytes written to the log, by compaction too.
     pub log_bytes: Counter,
     /// Checkpoints of the index.
     pub checkpoints: Counter,
@@ -32,6 +32,14 @@ pub struct Metrics {
     pub visible_records: Counter,
     /// Segments of the log. Goes both ways.
     pub segments: Counter,
+    /// Bytes of the groups that the log has. Goes both ways.
+    pub log_size_bytes: Counter,
+    /// Bytes of it that are the ops of live versions. Goes both ways.
+    pub live_bytes: Counter,
+    /// Bytes that compaction has written to the log again.
+    pub compaction_bytes: Counter,
+    /// Segments that compaction has removed.
+    pub segments_removed: Counter,
 }
 
 /// A number that is added to, or set.

@@ -18,7 +18,7 @@ use federation_core::scope::Scope;
 use crate::disk::Disk;
 use crate::engine::Shared;
 use crate::index::Index;
-use crate::log::Place;
+use crate::log::{Pin, Place};
 use crate::metrics::Metrics;
 use crate::schema::keys;
 use crate::schema::values::Stored;
@@ -55,8 +55,9 @@ impl<D: Disk, I: Index> Reads<D, I> {
     /// # Errors
     /// [`StoreError::Unreadable`], as for every read here.
     pub fn record(&self, key: &RecordKey) -> Result<RecordRead, StoreError> {
+        let pin = self.shared.log.pin();
         let stored = self.answer(stored(&self.shared.index, key))?;
-        let ops = stored.versions().iter().map(|(version, place)| self.op(version, *place));
+        let ops = stored.versions().iter().map(|(version, place)| self.op(&pin, version, *place));
         let ops = ops.collect::<Result<_, _>>()?;
         Ok(RecordRead { record: stored.record(), ops })
     }
@@ -129,8 +130,8 @@ impl<D: Disk, I: Index> Reads<D, I> {
         self.shared.snapshot.store(Arc::new(Snapshot { health: Health::Poisoned, ..snapshot }));
     }
 
-    fn op(&self, version: &Version, place: Place) -> Result<SealedOp, StoreError> {
-        self.shared.log.op(place, version.hash).ok_or_else(|| {
+    fn op(&self, pin: &Pin, version: &Version, place: Place) -> Result<SealedOp, StoreError> {
+        self.shared.log.op(pin, place, version.hash).ok_or_else(|| {
             self.shared.metrics.unreadable.add(1);
             StoreError::Unreadable
         })

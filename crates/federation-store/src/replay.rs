@@ -13,13 +13,13 @@ use federation_wire::v1::op::{decode_op, op_hash};
 use crate::index::{Batch, Index};
 use crate::log::{Corruption, Group, Place, Record, RecordKind, op_parts};
 use crate::schema::facts::LogFact;
-use crate::schema::values::{IndexMark, Stored, decode_clock, decode_drop};
+use crate::schema::values::{IndexMark, Stored, decode_checkpoint, decode_clock, decode_drop};
 use crate::state::{Ghosts, LookupError, State, Transition, live_clock, remove_clock, stored, write_clock};
 
 /// Applies groups of the log to an index.
 ///
 /// Ops go through core's `repair`, which does not ask the clock: a log may hold an op behind a record that already
-/// says that its dot is in the clock. An op that was live when it was written and is covered by a later one is
+/// says that its dot is in the clock, and once more where compaction has copied it. An op that was live when it was written and is covered by a later one is
 /// replaced by that one here as it was then.
 pub(crate) struct Replay<'a, I: Index> {
     index: &'a I,
@@ -116,10 +116,13 @@ impl<'a, I: Index> Replay<'a, I> {
             kind => {
                 let fact = LogFact::decode(kind, record.content).ok_or(unreadable)?;
                 let fact = fact.map_err(|_| unreadable)?;
-                if let LogFact::ReplicaScope(scope) = &fact
-                    && self.state.memory.is_widened_by(scope)
-                {
-                    self.know_what_is_live()?;
+                match &fact {
+                    LogFact::ReplicaScope(scope) if self.state.memory.is_widened_by(scope) => {
+                        self.know_only(live_clock(self.index)?);
+                    }
+                    // Its clock stands behind it.
+                    LogFact::Base(_) => self.know_only(NodeClock::new()),
+                    _ => {}
                 }
                 self.state.memory.learn(fact, &mut self.facts);
                 Ok(())
@@ -127,28 +130,35 @@ impl<'a, I: Index> Replay<'a, I> {
         }
     }
 
-    /// The clock as a scope that was widened leaves it. No op stands before it in its group.
-    fn know_what_is_live(&mut self) -> Result<(), ReplayError> {
+    /// Goes on with this clock: a scope that was widened leaves what is live, a base what it says. No op stands before
+    /// either in its group.
+    fn know_only(&mut self, clock: NodeClock) {
         remove_clock(&mut self.facts, &self.clock_before);
         self.clock_before = NodeClock::new();
-        self.state.clock = live_clock(self.index)?;
-        self.gained = self.state.clock.clone().into_dots();
-        Ok(())
+        self.gained = clock.clone().into_dots();
+        self.state.clock = clock;
     }
 
     fn op(&mut self, op: &Op, version: Version, place: Place) -> Result<(), ReplayError> {
         let before = self.load(&op.key)?;
         let mut record = before.record();
         self.gained.insert(&op.dot);
-        let applied = repair(&mut record, &mut self.state.clock, version);
-        if let Applied::Live { removed, .. } = applied {
-            let place_of = |dot: &Dot| {
-                if *dot == op.dot { Some(place) } else { before.version(dot).map(|(_, place)| *place) }
-            };
-            let after = Stored::new(&record, place_of)
-                .map_err(|_| Corruption::Record { position: place.position })?;
-            self.transition.after.insert(op.key.clone(), after);
-            self.state.memory.forget_letters(removed.iter(), &mut self.facts);
+        let hash = version.hash;
+        match repair(&mut record, &mut self.state.clock, version) {
+            Applied::Live { removed, .. } => {
+                let place_of = |dot: &Dot| {
+                    if *dot == op.dot { Some(place) } else { before.version(dot).map(|(_, place)| *place) }
+                };
+                let after = Stored::new(&record, place_of)
+                    .map_err(|_| Corruption::Record { position: place.position })?;
+                self.transition.after.insert(op.key.clone(), after);
+                self.state.memory.forget_letters(removed.iter(), &mut self.facts);
+            }
+            // A copy that compaction has made.
+            Applied::Duplicate if before.version(&op.dot).is_some_and(|(held, _)| held.hash == hash) => {
+                self.transition.after.insert(op.key.clone(), before.moved(&op.dot, place));
+            }
+            Applied::Duplicate | Applied::Superseded => {}
         }
         self.pending_ops += 1;
         self.ops += 1;
@@ -189,5 +199,60 @@ impl<'a, I: Index> Replay<'a, I> {
         self.gained = DotSet::new();
         (self.pending_ops, self.pending_bytes) = (0, 0);
         Ok(())
+    }
+}
+
+/// The latest position that this group says the index was made durable up to.
+pub(crate) fn checkpoint_in(group: &Group) -> Result<Option<u64>, Corruption> {
+    let mut latest = None;
+    for record in group.records().filter(|record| record.kind == Some(RecordKind::Checkpoint)) {
+        let unreadable = Corruption::Record { position: record.place.position };
+        latest = latest.max(Some(decode_checkpoint(record.content).map_err(|_| unreadable)?));
+    }
+    Ok(latest)
+}
+
+#[cfg(test)]
+mod tests {
+    use federation_core::dot::Origin;
+    use federation_core::id::{BootId, NodeId};
+    use federation_core::seq_ranges::SeqRange;
+
+    use super::*;
+    use crate::index::{IndexOpener, OrderedIndexes};
+    use crate::log::GroupBuilder;
+    use crate::schema::facts::Memory;
+    use crate::schema::values::encode_clock;
+
+    fn dots(last: u64) -> DotSet {
+        let mut dots = DotSet::new();
+        let origin = Origin { node: NodeId::new("n").unwrap(), epoch: BootId(1) };
+        dots.insert_range(&origin, SeqRange { first: 1, last });
+        dots
+    }
+
+    #[test]
+    fn the_clock_is_that_of_the_base_whatever_stood_before_it() {
+        let index = OrderedIndexes::new().open().unwrap();
+        let mut replay = Replay::new(&index, State::default(), 7);
+        let mut start = 0;
+        for (is_base, last) in [(false, 9), (true, 3)] {
+            let mut builder = GroupBuilder::new();
+            for fact in Memory::default().restated().iter().filter(|_| is_base) {
+                let (kind, content) = fact.encode();
+                builder.push(kind, &[&content]);
+            }
+            for piece in encode_clock(&dots(last)) {
+                builder.push(RecordKind::Clock, &[&piece]);
+            }
+            let group = Group::parse(builder.finish(7, start), 7).unwrap();
+            start = group.end;
+            replay.group(&group).unwrap();
+            replay.flush().unwrap();
+        }
+        let (state, _) = replay.finish().unwrap();
+        assert_eq!(*state.clock, dots(3));
+        let mark = IndexMark { salt: 7, last_start: 0, end: start, counts: state.counts };
+        assert_eq!(State::load(&index, mark).unwrap().clock, state.clock);
     }
 }

@@ -3,6 +3,7 @@
 //! Keys of the index sort as the values they are made of; their values, and the records of the log, are in the
 //! canonical codec of `federation-wire`.
 
+pub(crate) mod base;
 pub(crate) mod facts;
 pub(crate) mod keys;
 pub(crate) mod values;

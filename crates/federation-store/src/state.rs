@@ -128,6 +128,7 @@ impl Transition {
             write_record(batch, key, before, after);
             counts.versions = (counts.versions + after.versions().len() as u64)
                 .saturating_sub(before.versions().len() as u64);
+            counts.log_bytes = (counts.log_bytes + after.log_bytes()).saturating_sub(before.log_bytes());
             counts.records = (counts.records + u64::from(after.is_visible()))
                 .saturating_sub(u64::from(before.is_visible()));
         }

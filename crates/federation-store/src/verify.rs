@@ -16,7 +16,7 @@ use crate::format::Format;
 use crate::handle::INDEX_DIRECTORY;
 use crate::index::{Index, IndexOpener, OrderedIndex, OrderedIndexes, SledIndexes};
 use crate::log::{Corruption, Group, RecordKind, Scan, op_parts};
-use crate::replay::Replay;
+use crate::replay::{Replay, checkpoint_in};
 use crate::schema::keys;
 use crate::schema::values::{IndexMark, Stored};
 use crate::state::{State, each};
@@ -40,6 +40,8 @@ pub struct VerifyReport {
     pub visible_records: u64,
     /// Groups that were read.
     pub groups: u64,
+    /// Where the log begins: later than zero once it was compacted.
+    pub log_begin: u64,
     /// Where the log ends, or the first damage.
     pub log_end: u64,
     /// Bytes that a crash left behind the end: the next start cuts them.
@@ -81,7 +83,8 @@ pub enum IndexVerdict {
         /// Keys that are missing, too many, or have another value.
         keys: u64,
     },
-    /// There is none, it cannot be opened, or it is of another directory: it would be made again.
+    /// There is none, it cannot be opened, it is of another directory, or it has lost what it had made durable: it would
+    /// be made again.
     Unusable,
 }
 
@@ -139,7 +142,7 @@ pub fn verify<D: Disk, O: IndexOpener>(
     opener: Option<&O>,
     proof: &mut dyn FnMut(&Op, &SealedOp) -> ProofVerdict,
 ) -> Result<VerifyReport, OpenError> {
-    let salt = Format::read(&disk)?.map_or(0, |format| format.salt);
+    let (salt, first) = Format::read(&disk)?.map_or((0, 1), |format| (format.salt, format.first_segment));
     let index = opener.and_then(|opener| opener.open().ok());
     let mark = index.as_ref().and_then(|index| index.read(&keys::mark()).ok().flatten());
     let mark = mark.and_then(|bytes| IndexMark::decode(&bytes).ok()).filter(|mark| mark.salt == salt);
@@ -153,13 +156,15 @@ pub fn verify<D: Disk, O: IndexOpener>(
         faults: Vec::new(),
         verdict: IndexVerdict::Unusable,
         groups: 0,
+        checkpointed_to: None,
+        begin: 0,
         end: 0,
     };
     let mut torn_bytes = 0;
-    match Scan::open(disk, salt)
-        .map_err(OpenError::from)
-        .and_then(|scan| scan.groups(0, |group| walk.group(group)))
-    {
+    match Scan::open(disk, salt, first).map_err(OpenError::from).and_then(|scan| {
+        walk.begin = scan.begin();
+        scan.groups(scan.begin(), |group| walk.group(group))
+    }) {
         Ok(recovered) => {
             torn_bytes = recovered.torn_bytes;
             if let Some((_, mark)) = walk.found.filter(|(_, mark)| mark.end > recovered.end) {
@@ -183,6 +188,9 @@ struct Walk<'a, I> {
     faults: Vec<VerifyFault>,
     verdict: IndexVerdict,
     groups: u64,
+    /// Up to where the log knows of a durable index.
+    checkpointed_to: Option<u64>,
+    begin: u64,
     end: u64,
 }
 
@@ -200,6 +208,7 @@ impl<I: Index> Walk<'_, I> {
             }
             self.ops.insert(op.dot, HeldOp { key: op.key, hash, is_live: false });
         }
+        self.checkpointed_to = self.checkpointed_to.max(checkpoint_in(group)?);
         self.replay.group(group)?;
         self.groups += 1;
         self.end = group.end;
@@ -216,6 +225,10 @@ impl<I: Index> Walk<'_, I> {
     }
 
     fn report(self, torn_bytes: u64) -> Result<VerifyReport, OpenError> {
+        // Of an index that is older than the log's checkpoint nothing is used, and what it says may be of a part of the
+        // log that is gone.
+        let is_older = self.found.is_some_and(|(_, mark)| Some(mark.end) < self.checkpointed_to);
+        let index = if is_older { IndexVerdict::Unusable } else { self.verdict };
         let (state, _) = self.replay.finish()?;
         let mut ops = self.ops;
         each(self.fresh, &[keys::RECORD], |_, value| {
@@ -235,9 +248,10 @@ impl<I: Index> Walk<'_, I> {
             live_versions: state.counts.versions,
             visible_records: state.counts.records,
             groups: self.groups,
+            log_begin: self.begin,
             log_end: self.end,
             torn_bytes,
-            index: self.verdict,
+            index,
             faults: self.faults,
         })
     }

@@ -18,7 +18,9 @@ use federation_core::port::store::{OpenIds, Outcome, ReplicaStore as _, Request,
 use federation_core::scope::Scope;
 use federation_core::time::WallMs;
 use federation_store::disk::Loss;
-use federation_store::{Engine, InlineStore, Options, OrderedIndexes, Setup, SimulatedDisk, Stepping};
+use federation_store::{
+    Compacted, Engine, InlineStore, Options, OrderedIndexes, Setup, SimulatedDisk, Stepping,
+};
 
 /// Ops that are written: more than one of them is left out by a cursor that skips.
 const WRITES: u64 = 20;
@@ -55,7 +57,7 @@ fn open(disk: &SimulatedDisk, boot: u64) -> Store {
         sealer: Arc::new(Unsigned),
         clock: Arc::new(Fixed),
         embedding_space: None,
-        options: Options { segment_bytes: 65_536, reserve_bytes: 0, ..Options::default() },
+        options: Options { segment_bytes: 16_384, reserve_bytes: 0, ..Options::default() },
     };
     let (engine, _) = Engine::open(disk.clone(), &OrderedIndexes::new(), setup, &mut |_, _| {}).unwrap();
     InlineStore::new(engine, Stepping::AtOnce)
@@ -70,12 +72,16 @@ fn submit(store: &Store, request: Request) -> Outcome {
 
 /// Writes [`WRITES`] records, each acknowledged as durable.
 fn fill(store: &Store) {
+    fill_in(store, "n");
+}
+
+fn fill_in(store: &Store, namespace: &str) {
     let origin = Origin { node: NodeId::new("a").unwrap(), epoch: BootId(1) };
     submit(store, Request::Change(Change::OpenEpoch(origin)));
     for number in 0..WRITES {
         let mutation = Mutation {
             key: RecordKey {
-                namespace: Namespace::new("n").unwrap(),
+                namespace: Namespace::new(namespace).unwrap(),
                 kind: Kind::memory(),
                 id: RecordId::new(&format!("r{number}")).unwrap(),
             },
@@ -95,6 +101,21 @@ fn left_after_a_power_cut() -> u64 {
     fill(&open(&disk, 1));
     let store = open(&disk.reopened(Loss::All), 2);
     store.reads().state_hash(&Scope::everything()).unwrap().records
+}
+
+/// The records that are left after compaction and a restart without an index, of those that were acknowledged.
+fn left_after_compaction() -> u64 {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk, 1);
+    // These stay; what comes behind them is replaced again and again.
+    fill(&store);
+    for _ in 0..50 {
+        fill_in(&store, "other");
+    }
+    while store.compact().unwrap() != Compacted::Done {}
+    assert!(store.metrics().segments_removed.value() > 0);
+    let scope = Scope::parse(["n"]).unwrap();
+    open(&disk.reopened(Loss::All), 2).reads().state_hash(&scope).unwrap().records
 }
 
 /// The numbers of the ops that a session to an empty peer sends, of those that it claims.
@@ -129,6 +150,16 @@ fn lazy_fsync_loses_what_was_acknowledged() {
     assert_eq!(left_after_a_power_cut(), WRITES);
     plant(Some(Defect::LazyFsync));
     let left = left_after_a_power_cut();
+    plant(None);
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn remove_before_copy_loses_what_was_live_and_old() {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    assert_eq!(left_after_compaction(), WRITES);
+    plant(Some(Defect::RemoveBeforeCopy));
+    let left = left_after_compaction();
     plant(None);
     assert_eq!(left, 0);
 }

@@ -25,6 +25,10 @@ pub struct Drawing {
 
 /// Records that clients write to: few, so that writes meet.
 const RECORDS: u64 = 24;
+/// How many of the runs have nodes that compact, with segments that a dozen ops fill.
+const WITH_COMPACTION: f64 = 0.25;
+const SEGMENT_BYTES: u64 = 4_096;
+const COMPACTION_SALT: u64 = 0xc0_4bac7;
 /// Tokens that clients hold at most.
 const TOKENS: usize = 32;
 /// Of all seeds so many have nodes that keep and grant different things.
@@ -74,7 +78,10 @@ pub fn draw(drawing: &Drawing) -> Schedule {
         hand.turn();
     }
     let (seed, steps) = (drawing.seed, hand.steps);
-    Schedule { seed, nodes, catchup_interval_ms, disks_to_lose, scopes, steps }
+    // Drawn apart, so that the steps of a seed are those that it had before nodes compacted.
+    let compacts = StdRng::seed_from_u64(seed ^ COMPACTION_SALT).random_bool(WITH_COMPACTION);
+    let segment_bytes = compacts.then_some(SEGMENT_BYTES);
+    Schedule { seed, nodes, catchup_interval_ms, disks_to_lose, segment_bytes, scopes, steps }
 }
 
 struct Hand {

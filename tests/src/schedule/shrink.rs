@@ -39,7 +39,9 @@ mod tests {
 
     fn passes(ms: &[u64]) -> Schedule {
         let steps = ms.iter().map(|ms| Step::Pass { ms: *ms }).collect();
-        Schedule { seed: 1, nodes: 3, catchup_interval_ms: None, disks_to_lose: None, scopes: None, steps }
+        let (seed, nodes, catchup_interval_ms) = (1, 3, None);
+        let (disks_to_lose, segment_bytes, scopes) = (None, None, None);
+        Schedule { seed, nodes, catchup_interval_ms, disks_to_lose, segment_bytes, scopes, steps }
     }
 
     #[test]

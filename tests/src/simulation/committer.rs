@@ -18,6 +18,8 @@ pub(super) struct Committer {
     pub(super) network: Network,
     pub(super) id: NodeId,
     pub(super) commit_ms: Arc<AtomicU64>,
+    /// Whether it compacts the log between the groups.
+    pub(super) compacts: bool,
 }
 
 impl Committer {
@@ -36,6 +38,10 @@ impl Committer {
                 tokio::time::sleep(Duration::from_millis(self.commit_ms.load(Ordering::Relaxed))).await;
                 self.network.awake(&self.id).await;
                 self.store.step();
+                if self.compacts {
+                    // What goes wrong poisons the store, as any write does.
+                    let _ = self.store.compact();
+                }
             }
         }
     }

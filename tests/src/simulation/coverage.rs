@@ -12,7 +12,7 @@ pub struct Coverage {
 }
 
 /// What a campaign that ran long enough must have reached, each at least once: else it has shown nothing of it.
-pub const TO_REACH: [&str; 36] = [
+pub const TO_REACH: [&str; 37] = [
     "writes acknowledged",
     "writes not promised",
     "writes refused",
@@ -49,13 +49,13 @@ pub const TO_REACH: [&str; 36] = [
     "keys revoked",
     "intrusions by an old key refused",
     "intrusions by an own old key refused",
+    "segments compacted",
 ];
 
 /// What the design wants reached and no feature exists for yet.
-pub const NOT_TO_REACH_YET: [&str; 4] = [
+pub const NOT_TO_REACH_YET: [&str; 3] = [
     "tombstones collected (issue 5)",
     "dead letters (a rule that only one node has; retry and discard are issue 5)",
-    "logs compacted (issue 5)",
     "reads at a quorum, retries with an idempotency key (issue 5)",
 ];
 

@@ -69,6 +69,8 @@ pub struct Mesh {
     nodes: Vec<Member>,
     random: StdRng,
     catchup_interval: Option<Duration>,
+    /// Of nodes that compact.
+    segment_bytes: Option<u64>,
 }
 
 struct Member {
@@ -112,16 +114,18 @@ impl Mesh {
 
     /// A new mesh that tells what happens.
     pub fn traced(n: usize, seed: u64, catchup_interval: Option<Duration>, trace: Trace) -> Self {
-        Self::scoped(n, seed, catchup_interval, trace, MeshScopes::default())
+        Self::scoped(n, seed, catchup_interval, trace, MeshScopes::default(), None)
     }
 
-    /// A new mesh that tells what happens, whose nodes keep and grant this.
+    /// A new mesh that tells what happens, whose nodes keep and grant this, and compact their logs if these have segments
+    /// of this size.
     pub fn scoped(
         n: usize,
         seed: u64,
         catchup_interval: Option<Duration>,
         trace: Trace,
         scopes: MeshScopes,
+        segment_bytes: Option<u64>,
     ) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let started = Instant::now();
@@ -160,6 +164,7 @@ impl Mesh {
             nodes,
             random,
             catchup_interval,
+            segment_bytes,
         };
         for i in 0..n {
             mesh.start_as(i, true);
@@ -257,6 +262,7 @@ impl Mesh {
             network: network.clone(),
             id: member.id.clone(),
             commit_ms: Arc::clone(&member.commit_ms),
+            compacts: self.segment_bytes.is_some(),
         };
         stepper.spawn(committer.run(stop.clone()));
         let config = NodeConfig { catchup_interval: interval, ..NodeConfig::new(member.id.clone(), peers) };
@@ -403,6 +409,7 @@ impl Mesh {
     fn take_running(&mut self, i: usize) -> Option<Running> {
         let running = self.nodes.get_mut(i)?.running.take()?;
         self.count(&running.node);
+        self.coverage.add("segments compacted", running.store.metrics().segments_removed.value());
         Some(running)
     }
 
@@ -499,7 +506,11 @@ impl Mesh {
             sealer: Arc::new(self.keys.signing(i)),
             clock: wall,
             embedding_space: None,
-            options: Options { segment_bytes: SEGMENT_BYTES, reserve_bytes: 0, ..Options::default() },
+            options: Options {
+                segment_bytes: self.segment_bytes.unwrap_or(SEGMENT_BYTES),
+                reserve_bytes: 0,
+                ..Options::default()
+            },
         }
     }
 

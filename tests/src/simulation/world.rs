@@ -145,7 +145,8 @@ impl World {
         let interval = schedule.catchup_interval_ms.map(Duration::from_millis);
         let trace = Trace::new(options.tracing);
         let scopes = MeshScopes::new(schedule.scopes.clone());
-        let mesh = Mesh::scoped(schedule.nodes, schedule.seed ^ 0x5eed, interval, trace, scopes);
+        let (nodes, seed) = (schedule.nodes, schedule.seed ^ 0x5eed);
+        let mesh = Mesh::scoped(nodes, seed, interval, trace, scopes, schedule.segment_bytes);
         let attacks = super::faults::Attacks::new(&mesh, schedule.seed);
         Self {
             mesh,

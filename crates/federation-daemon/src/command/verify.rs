@@ -110,7 +110,12 @@ impl Keys {
 
 fn print_summary(report: &VerifyReport, proofs_checked: bool) {
     let node = report.node.as_ref().map_or("nobody", |node| node.as_str());
-    println!("node {node}, log of {} bytes in {} groups", report.log_end, report.groups);
+    println!(
+        "node {node}, log of {} bytes in {} groups, from position {}",
+        report.log_end - report.log_begin,
+        report.groups,
+        report.log_begin
+    );
     println!(
         "{} ops, {} live versions, {} visible records, proofs {}",
         report.ops.len(),

@@ -8,18 +8,19 @@ use federation_core::id::{LogPosition, StoreId};
 use federation_core::node_clock::NodeClock;
 use federation_core::port::store::{Fact, Health, Snapshot, StoreError};
 
+use super::compact::Compaction;
 use super::write::clear_ghosts;
 use super::{Engine, OpenReport, RebuildReason, Setup, Shared};
 use crate::disk::{Disk, DiskAction, DiskError};
 use crate::error::OpenError;
 use crate::format::{FORMAT_VERSION, Format};
 use crate::index::{Batch, Index, IndexOpener};
-use crate::log::{Corruption, GroupBuilder, Log, LogGeometry, RecordKind, Recovered, Scan, salt_of};
+use crate::log::{Corruption, GroupBuilder, Log, LogGeometry, Recovered, Scan, salt_of};
 use crate::metrics::Metrics;
-use crate::replay::Replay;
+use crate::replay::{Replay, checkpoint_in};
 use crate::schema::facts::LogFact;
 use crate::schema::keys;
-use crate::schema::values::{IndexMark, decode_checkpoint};
+use crate::schema::values::IndexMark;
 use crate::state::{LookupError, State, live_clock, remove_clock, write_clock};
 
 /// The index as it is behind the whole log.
@@ -45,14 +46,15 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
     ) -> Result<(Self, OpenReport), OpenError> {
         let format = format_of(&disk, &setup)?;
         let salt = format.salt;
-        let scan = Scan::open(disk, salt)?;
+        let scan = Scan::open(disk, salt, format.first_segment)?;
         let Found { index, recovered } = recover(&scan, opener, salt)?;
         let is_new = recovered.end == 0;
         if setup.ids.new_mesh && !is_new {
             return Err(OpenError::NotEmpty);
         }
-        if is_new {
-            // Also if it is there: its name may not be durable, and without it nothing that follows can be read.
+        if is_new || scan.has_removed() || format.version < FORMAT_VERSION {
+            // Also if it is there: its name may not be durable, and without it nothing that follows can be read, nor
+            // does anything tell a segment that was removed from one that is missing.
             format.write(scan.disk())?;
         }
         // First of all: an index must never hold, nor anyone be told, what a power cut may take from the log.
@@ -72,7 +74,7 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
             shared: Arc::new(shared(caught.index, &log, &caught.state)),
             log,
             state: caught.state,
-            salt,
+            format,
             own_origin: None,
             last_hlc: None,
             sealer: setup.sealer.clone(),
@@ -86,6 +88,7 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
             has_ghosts: false,
             indexed_to: recovered.end,
             checkpointed_to: 0,
+            compaction: Compaction::default(),
         };
         engine.begin_boot(&setup, is_new)?;
         if caught.rebuilt.is_some() {
@@ -142,11 +145,9 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
             self.state.memory.learn(fact, &mut batch);
         }
         self.has_ghosts = clear_ghosts(&self.shared.index, &mut batch)?;
-        let end = self.log.end();
-        let mark = IndexMark { salt: self.salt, last_start: start, end, counts: self.state.counts };
-        batch.put(keys::mark(), mark.encode());
+        batch.put(keys::mark(), self.mark(start, self.state.counts).encode());
         self.shared.index.apply(batch)?;
-        self.indexed_to = end;
+        self.indexed_to = self.log.end();
         self.publish();
         Ok(())
     }
@@ -175,10 +176,10 @@ fn format_of<D: Disk>(disk: &D, setup: &Setup) -> Result<Format, OpenError> {
         return Ok(format);
     }
     let salt = salt_of(setup.ids.store_random, setup.ids.boot.0);
-    if Scan::open(disk.clone(), salt).map_or(true, |scan| scan.limit() > 0) {
+    if Scan::open(disk.clone(), salt, 1).map_or(true, |scan| scan.limit() > 0) {
         return Err(OpenError::FormatUnreadable);
     }
-    Ok(Format { version: FORMAT_VERSION, salt })
+    Ok(Format { version: FORMAT_VERSION, salt, first_segment: 1 })
 }
 
 /// Finds the end of the log, and the index if it can be trusted. Writes to neither.
@@ -189,7 +190,9 @@ fn recover<D: Disk, O: IndexOpener>(
 ) -> Result<Found<O::Index>, OpenError> {
     Ok(match usable(scan, opener, salt)? {
         Ok((usable, recovered)) => Found { index: Ok(usable), recovered },
-        Err(reason) => Found { index: Err(reason), recovered: scan.groups::<OpenError>(0, |_| Ok(()))? },
+        Err(reason) => {
+            Found { index: Err(reason), recovered: scan.groups::<OpenError>(scan.begin(), |_| Ok(()))? }
+        }
     })
 }
 
@@ -210,11 +213,12 @@ fn catch_up<D: Disk, O: IndexOpener>(
         }
         Err(reason) => {
             if recovered.end > 0 {
-                tracing::warn!(?reason, bytes = recovered.end, "making the index again from the log");
+                let bytes = recovered.end - scan.begin();
+                tracing::warn!(?reason, bytes, "making the index again from the log");
             }
             let index = opener.create()?;
             let mut replay = Replay::new(&index, State::default(), salt);
-            feed(scan, &mut replay, 0, 0, recovered, progress)?;
+            feed(scan, &mut replay, scan.begin(), scan.begin(), recovered, progress)?;
             let (state, replayed_ops) = replay.finish()?;
             Ok(Caught { index, state, replayed_ops, rebuilt: Some(reason) })
         }
@@ -258,6 +262,10 @@ fn usable<D: Disk, O: IndexOpener>(
     if mark.salt != salt {
         return Ok(Err(RebuildReason::Foreign));
     }
+    if mark.last_start < scan.begin() {
+        // What it had made durable since went with the beginning of the log.
+        return Ok(Err(RebuildReason::Older));
+    }
     let Some((recovered, checkpoint)) = behind(scan, mark)? else {
         // The group that the index took in last is not there, so a part of the log is not.
         return Err(Corruption::BehindIndex { log: scan.limit(), index: mark.end }.into());
@@ -281,10 +289,7 @@ fn behind<D: Disk>(scan: &Scan<D>, mark: IndexMark) -> Result<Option<(Recovered,
     let mut checkpoint = None;
     let recovered = scan.groups::<OpenError>(mark.last_start, |group| {
         is_known |= group.end == mark.end;
-        for record in group.records().filter(|record| record.kind == Some(RecordKind::Checkpoint)) {
-            let unreadable = Corruption::Record { position: record.place.position };
-            checkpoint = checkpoint.max(Some(decode_checkpoint(record.content).map_err(|_| unreadable)?));
-        }
+        checkpoint = checkpoint.max(checkpoint_in(group)?);
         Ok(())
     })?;
     Ok(is_known.then_some((recovered, checkpoint)))

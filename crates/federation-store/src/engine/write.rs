@@ -23,7 +23,7 @@ use crate::index::{Batch, Index, IndexOpener};
 use crate::log::{Place, RecordKind};
 use crate::schema::facts::LogFact;
 use crate::schema::keys;
-use crate::schema::values::{IndexMark, Stored, encode_clock, encode_drop};
+use crate::schema::values::{Stored, encode_clock, encode_drop};
 use crate::state::{Ghosts, LookupError, Transition, key_of, stored, write_clock};
 
 /// What a request waits for.
@@ -244,14 +244,7 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
                 Err(error) => tracing::warn!(%error, "cannot clear what was kept for sessions"),
             }
         }
-        let end = self.log.end();
-        let mark = IndexMark { salt: self.salt, last_start: start, end, counts: state.counts };
-        batch.put(keys::mark(), mark.encode());
-        if let Err(error) = self.shared.index.apply(batch) {
-            return Err(self.poison("write to the index", &error));
-        }
-        self.state = state;
-        self.indexed_to = end;
+        self.index_batch(start, batch, state)?;
         self.shared.metrics.ops.add(placed.places.len() as u64);
         self.shared.metrics.vectors_indexed.add(plan.vectors.indexed);
         self.shared.metrics.vectors_other_space.add(plan.vectors.other_space);

@@ -41,10 +41,12 @@ pub(crate) enum RecordKind {
     ReplicaScope = 17,
     /// What a peer refused for what it is goes to it once more.
     DeadLettersRetried = 18,
+    /// All that the records before it have come to, but for ops. What stands behind it in its group belongs to it.
+    Base = 19,
 }
 
 impl RecordKind {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Op,
         Self::Store,
         Self::Boot,
@@ -63,6 +65,7 @@ impl RecordKind {
         Self::Closed,
         Self::ReplicaScope,
         Self::DeadLettersRetried,
+        Self::Base,
     ];
 
     fn of(number: u8) -> Option<Self> {
@@ -248,6 +251,12 @@ impl Group {
         is_whole.then(|| Self { start: mark.start, end: mark.end(), count: mark.records, body })
     }
 
+    /// The group that `bytes` are, mark and all, if they are whole.
+    #[cfg(test)]
+    pub(crate) fn parse(bytes: &[u8], salt: u64) -> Option<Self> {
+        Self::new(Mark::parse(bytes, salt)?, bytes.get(MARK_BYTES..)?.to_vec())
+    }
+
     /// Its bytes, mark and all, as they stand in the log of the directory with this salt.
     pub(crate) fn to_bytes(&self, salt: u64) -> Vec<u8> {
         let mark = Mark {
@@ -309,9 +318,7 @@ mod tests {
         builder.push_op(b"op bytes", b"proof");
         let clock = builder.push(RecordKind::Clock, &[b"clo", b"ck"]);
         let bytes = builder.finish(7, 1_000).to_vec();
-        let whole = |bytes: &[u8]| {
-            Mark::parse(bytes, 7).and_then(|mark| Group::new(mark, bytes[MARK_BYTES..].to_vec()))
-        };
+        let whole = |bytes: &[u8]| Group::parse(bytes, 7);
         let group = whole(&bytes).unwrap();
         assert_eq!((group.start, group.end, group.count), (1_000, 1_000 + bytes.len() as u64, 2));
         assert_eq!(group.to_bytes(7), bytes);

@@ -3,7 +3,7 @@
 use crate::disk::{Disk, DiskError, DiskFile, TEMPORARY_SUFFIX};
 use crate::log::frame::{Group, MARK_BYTES, Mark};
 use crate::log::segment::{
-    LogGeometry, Segment, SegmentList, SegmentsError, holding, open_all, segment_name,
+    LogGeometry, Segment, SegmentList, SegmentsError, holding, open_all, segment_name, segment_number,
 };
 use crate::log::{Corruption, Log, copy};
 
@@ -15,6 +15,8 @@ pub(crate) struct Scan<D: Disk> {
     salt: u64,
     /// A group that was being written again when the last start ended.
     kept: Option<Group>,
+    /// Files of segments before the first: what a crash left of a removal.
+    removed: Vec<String>,
 }
 
 /// Where the log ends.
@@ -29,17 +31,30 @@ pub(crate) struct Recovered {
 }
 
 impl<D: Disk> Scan<D> {
-    /// Opens the segments and checks their headers. Changes nothing.
-    pub(crate) fn open(disk: D, salt: u64) -> Result<Self, SegmentsError> {
-        let segments = open_all(&disk, salt)?;
+    /// Opens the segments from the one with number `first` on, and checks their headers. Changes nothing.
+    pub(crate) fn open(disk: D, salt: u64, first: u64) -> Result<Self, SegmentsError> {
+        let segments = open_all(&disk, salt, first)?;
         let limit = segments.last().map_or(0, |last| last.limit());
         let kept = copy::kept(&disk, salt, limit)?;
-        Ok(Self { disk, segments, salt, kept })
+        let is_removed = |name: &String| segment_number(name).is_some_and(|number| number < first);
+        let removed = disk.list()?.into_iter().filter(is_removed).collect();
+        Ok(Self { disk, segments, salt, kept, removed })
     }
 
     /// The disk that they are on.
     pub(crate) fn disk(&self) -> &D {
         &self.disk
+    }
+
+    /// Position at which the log begins: later than zero once it was compacted.
+    pub(crate) fn begin(&self) -> u64 {
+        self.segments.first().map_or(0, |first| first.base)
+    }
+
+    /// Whether a crash left a segment that was about to be removed. Where the log begins may then not be durable, and
+    /// has to be before the segment goes.
+    pub(crate) fn has_removed(&self) -> bool {
+        !self.removed.is_empty()
     }
 
     /// Position behind all segments: more than any group reaches.
@@ -64,7 +79,7 @@ impl<D: Disk> Scan<D> {
                 return Ok(Recovered { last_start, end: position, torn_bytes: 0 });
             };
             let next_base = self.segments.get(index + 1).map(|next| next.base);
-            let group = self.group_at(segment, position).map_err(SegmentsError::Disk)?;
+            let group = segment.group_at(position, self.salt).map_err(SegmentsError::Disk)?;
             let in_place = group.filter(|group| next_base.is_none_or(|base| group.end <= base));
             let copy = || self.kept.as_ref().filter(|kept| next_base.is_none() && kept.start == position);
             match in_place.as_ref().or_else(copy) {
@@ -91,7 +106,8 @@ impl<D: Disk> Scan<D> {
     /// # Errors
     /// What the disk says. What was recovered must not be used then; the next start tries again.
     pub(crate) fn settle(&self, recovered: Recovered) -> Result<(), DiskError> {
-        for name in self.disk.list()?.iter().filter(|name| name.ends_with(TEMPORARY_SUFFIX)) {
+        let names = self.disk.list()?;
+        for name in names.iter().filter(|name| name.ends_with(TEMPORARY_SUFFIX)).chain(&self.removed) {
             self.disk.remove(name)?;
         }
         if let Some(last) = self.segments.last() {
@@ -116,26 +132,11 @@ impl<D: Disk> Scan<D> {
     }
 
     fn write_again(&self, segment: &Segment<D::File>, start: u64) -> Result<(), DiskError> {
-        let in_place = self.group_at(segment, start)?;
+        let in_place = segment.group_at(start, self.salt)?;
         let group = in_place.as_ref().or(self.kept.as_ref().filter(|kept| kept.start == start));
         let bytes = group.map(|group| group.to_bytes(self.salt)).unwrap_or_default();
         copy::keep(&self.disk, &bytes)?;
         segment.file.write_at(segment.offset(start), &bytes)
-    }
-
-    /// The whole group at `position`, if there is one.
-    fn group_at(&self, segment: &Segment<D::File>, position: u64) -> Result<Option<Group>, DiskError> {
-        if position + MARK_BYTES as u64 > segment.limit() {
-            return Ok(None);
-        }
-        let mut bytes = [0; MARK_BYTES];
-        segment.file.read_at(segment.offset(position), &mut bytes)?;
-        let mark = Mark::parse(&bytes, self.salt)
-            .filter(|mark| mark.start == position && mark.end() <= segment.limit());
-        let Some(mark) = mark else { return Ok(None) };
-        let mut body = vec![0; mark.body_bytes as usize];
-        segment.file.read_at(segment.offset(position + MARK_BYTES as u64), &mut body)?;
-        Ok(Group::new(mark, body))
     }
 
     /// Decides what stands at `position` in the last segment, where no whole group does: see [`crate::log`]. Tells how

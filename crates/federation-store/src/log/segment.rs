@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, DiskError, DiskFile};
 use crate::log::Corruption;
-use crate::log::frame::Fields;
+use crate::log::frame::{Fields, Group, MARK_BYTES, Mark};
 
 /// A file of the log: a header, then groups, then zeros.
 #[derive(Debug)]
 pub(crate) struct Segment<F> {
-    /// From 1, without gaps.
+    /// From 1 on, without gaps behind the first that is left.
     pub(crate) number: u64,
     /// Position of its first byte behind the header.
     pub(crate) base: u64,
@@ -28,6 +28,21 @@ impl<F: DiskFile> Segment<F> {
     /// Position behind its last byte.
     pub(crate) fn limit(&self) -> u64 {
         self.base + self.capacity_bytes
+    }
+
+    /// The whole group at `position`, if there is one.
+    pub(crate) fn group_at(&self, position: u64, salt: u64) -> Result<Option<Group>, DiskError> {
+        if position + MARK_BYTES as u64 > self.limit() {
+            return Ok(None);
+        }
+        let mut bytes = [0; MARK_BYTES];
+        self.file.read_at(self.offset(position), &mut bytes)?;
+        let mark =
+            Mark::parse(&bytes, salt).filter(|mark| mark.start == position && mark.end() <= self.limit());
+        let Some(mark) = mark else { return Ok(None) };
+        let mut body = vec![0; mark.body_bytes as usize];
+        self.file.read_at(self.offset(position + MARK_BYTES as u64), &mut body)?;
+        Ok(Group::new(mark, body))
     }
 }
 
@@ -73,7 +88,8 @@ pub(crate) fn segment_name(number: u64) -> String {
     format!("{SEGMENT_PREFIX}{number:010}{SEGMENT_SUFFIX}")
 }
 
-fn segment_number(name: &str) -> Option<u64> {
+/// The number of the segment whose file has this name.
+pub(crate) fn segment_number(name: &str) -> Option<u64> {
     name.strip_prefix(SEGMENT_PREFIX)?.strip_suffix(SEGMENT_SUFFIX)?.parse().ok()
 }
 
@@ -106,12 +122,21 @@ pub(crate) enum SegmentsError {
     Corrupt(#[from] Corruption),
 }
 
-/// All segments of a directory, checked against each other.
-pub(crate) fn open_all<D: Disk>(disk: &D, salt: u64) -> Result<SegmentList<D::File>, SegmentsError> {
-    let mut numbers: Vec<u64> = disk.list()?.iter().filter_map(|name| segment_number(name)).collect();
+/// All segments of a directory from the one with number `first` on, checked against each other.
+pub(crate) fn open_all<D: Disk>(
+    disk: &D,
+    salt: u64,
+    first: u64,
+) -> Result<SegmentList<D::File>, SegmentsError> {
+    let names = disk.list()?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
+    numbers.retain(|number| *number >= first);
     numbers.sort_unstable();
+    if numbers.is_empty() && first > 1 {
+        return Err(Corruption::Missing { segment: first }.into());
+    }
     let mut segments: SegmentList<D::File> = Vec::with_capacity(numbers.len());
-    for (number, expected) in numbers.into_iter().zip(1..) {
+    for (number, expected) in numbers.into_iter().zip(first..) {
         if number != expected {
             return Err(Corruption::Missing { segment: expected }.into());
         }

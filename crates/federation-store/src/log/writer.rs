@@ -13,10 +13,10 @@ use crate::log::segment::{LogGeometry, SEGMENT_HEADER_BYTES, Segment, SegmentLis
 /// The log, open for appending.
 #[derive(Debug)]
 pub(crate) struct Log<D: Disk> {
-    disk: D,
-    geometry: LogGeometry,
-    segments: Arc<ArcSwap<SegmentList<D::File>>>,
-    end: u64,
+    pub(super) disk: D,
+    pub(super) geometry: LogGeometry,
+    pub(super) segments: Arc<ArcSwap<SegmentList<D::File>>>,
+    pub(super) end: u64,
     spare: Spare<D>,
 }
 
@@ -41,6 +41,11 @@ impl<D: Disk> Log<D> {
     /// Position behind the last group.
     pub(crate) fn end(&self) -> u64 {
         self.end
+    }
+
+    /// The disk that it is on.
+    pub(crate) fn disk(&self) -> &D {
+        &self.disk
     }
 
     /// Reads what is in it.

@@ -16,6 +16,7 @@ pub(super) fn page<D: Disk, I: Index>(
 ) -> Result<ListPage, StoreError> {
     let mut page = ListPage { records: Vec::new(), next: None };
     let mut bytes = 0;
+    let pin = reads.shared.log.pin();
     let (start, end) = match &query.namespace {
         Some(namespace) => {
             let prefix = keys::namespace_and_kind(namespace, &query.kind);
@@ -51,7 +52,7 @@ pub(super) fn page<D: Disk, I: Index>(
                 return Ok(page);
             }
             bytes += size;
-            let op = reads.op(visible, *place)?;
+            let op = reads.op(&pin, visible, *place)?;
             page.records.push((key, visible.clone(), op));
         }
         from = next;

@@ -13,7 +13,7 @@ use federation_core::record::Version;
 use super::Reads;
 use crate::disk::Disk;
 use crate::index::{Entry, Index};
-use crate::log::Place;
+use crate::log::{Pin, Place};
 use crate::schema::{keys, values};
 use crate::state::{LookupError, stored};
 
@@ -37,7 +37,8 @@ pub(super) fn page<D: Disk, I: Index>(
         tracing::warn!(session = query.session.0, "a page was asked for of a session that is not open");
         return Err(StoreError::Unreadable);
     }
-    let mut page = Page { reads, query, ops: Vec::new(), bytes: 0, sent: BTreeSet::new() };
+    let pin = reads.shared.log.pin();
+    let mut page = Page { reads, pin, query, ops: Vec::new(), bytes: 0, sent: BTreeSet::new() };
     let mut last = query.after.clone();
     let mut stretch = FIRST_STRETCH;
     let mut walked = 0;
@@ -79,6 +80,7 @@ pub(super) fn page<D: Disk, I: Index>(
 
 struct Page<'a, D: Disk, I> {
     reads: &'a Reads<D, I>,
+    pin: Pin,
     query: &'a SessionQuery,
     ops: Vec<SessionOp>,
     bytes: usize,
@@ -108,7 +110,7 @@ impl<D: Disk, I: Index> Page<'_, D, I> {
             return Ok(false);
         }
         for (version, place) in wanted {
-            let sealed = self.reads.op(version, *place)?;
+            let sealed = self.reads.op(&self.pin, version, *place)?;
             let (dot, context) = (version.dot.clone(), version.context.clone());
             self.ops.push(SessionOp { dot, context, sealed });
             self.sent.insert(version.dot.clone());

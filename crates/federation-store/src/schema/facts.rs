@@ -10,6 +10,7 @@ use federation_core::scope::Scope;
 use federation_wire::codec;
 use federation_wire::v1::types::Wire;
 
+use super::base::Base;
 use super::values::decode;
 use super::{SchemaError, keys};
 use crate::index::Batch;
@@ -40,6 +41,8 @@ pub(crate) enum LogFact {
     ReplicaScope(Scope),
     /// What the port was asked to remember.
     Remember(Fact),
+    /// All that is remembered, but for dead letters; what was said before counts no more.
+    Base(Box<Base>),
 }
 
 /// The facts, and what only the store asks for.
@@ -66,6 +69,7 @@ impl LogFact {
             Self::Closed => (RecordKind::Closed, Vec::new()),
             Self::Epoch(epoch) => (RecordKind::Epoch, codec::encode(&Wire(*epoch))),
             Self::ReplicaScope(scope) => (RecordKind::ReplicaScope, codec::encode(&Wire(scope))),
+            Self::Base(base) => (RecordKind::Base, base.encode()),
             Self::Remember(fact) => match fact {
                 Fact::Peer(peer, known) => (RecordKind::Peer, codec::encode(&(Wire(peer), Wire(known)))),
                 Fact::DeadLetter { peer, dot, reason } => {
@@ -110,6 +114,7 @@ impl LogFact {
             RecordKind::RebootstrapDrained => {
                 decode(WHAT, content).map(|Wire(peer)| Self::Remember(Fact::RebootstrapDrained(peer)))
             }
+            RecordKind::Base => Base::decode(content).map(|base| Self::Base(Box::new(base))),
             RecordKind::RebootstrapDone if content.is_empty() => Ok(Self::Remember(Fact::RebootstrapDone)),
             RecordKind::Closed if content.is_empty() => Ok(Self::Closed),
             RecordKind::RebootstrapDone | RecordKind::Closed => Err(SchemaError::Key { what: WHAT }),
@@ -165,6 +170,7 @@ impl Memory {
                 self.write_ending(batch);
                 batch.put(key(EPOCH), codec::encode(&Wire(epoch)));
             }
+            LogFact::Base(base) => self.begin_again(*base, batch),
             LogFact::ReplicaScope(scope) => {
                 // Ops of an epoch are all of one scope: what completes them relies on it.
                 facts.own_epoch = None;
@@ -275,6 +281,40 @@ impl Memory {
             _ => return Err(MALFORMED),
         }
         Ok(())
+    }
+
+    /// Takes all of its keys out of the index.
+    pub(super) fn forget(&self, batch: &mut Batch) {
+        for tag in [NODE, STORE, BOOTS, EPOCH, SCOPE, ENDING, REBOOTSTRAP] {
+            batch.remove(key(tag));
+        }
+        for peer in self.facts.peers.keys() {
+            batch.remove(peer_key(PEER, peer));
+        }
+        for (peer, letters) in &self.facts.dead_letters {
+            for dot in letters.keys() {
+                batch.remove(letter_key(peer, dot));
+            }
+        }
+    }
+
+    /// Writes all of its keys, but those of dead letters.
+    pub(super) fn write(&self, batch: &mut Batch) {
+        let facts = &*self.facts;
+        if let Some(node) = &self.node {
+            batch.put(key(NODE), codec::encode(&Wire(node)));
+        }
+        if let Some(epoch) = facts.own_epoch {
+            batch.put(key(EPOCH), codec::encode(&Wire(epoch)));
+        }
+        batch.put(key(BOOTS), codec::encode(&Wire(&facts.boots)));
+        batch.put(key(SCOPE), codec::encode(&Wire(&facts.replica_scope)));
+        for (peer, known) in &facts.peers {
+            batch.put(peer_key(PEER, peer), codec::encode(&Wire(known)));
+        }
+        self.write_store(batch);
+        self.write_ending(batch);
+        self.write_rebootstrap(batch);
     }
 
     fn write_store(&self, batch: &mut Batch) {

@@ -44,6 +44,20 @@ impl Stored {
         self.versions.is_empty()
     }
 
+    /// Bytes that their ops take in the log.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.versions.iter().map(|(_, place)| u64::from(place.bytes)).sum()
+    }
+
+    /// The same, with the op of `dot` at another place.
+    #[must_use]
+    pub(crate) fn moved(mut self, dot: &Dot, to: Place) -> Self {
+        for (_, place) in self.versions.iter_mut().filter(|(version, _)| version.dot == *dot) {
+            *place = to;
+        }
+        self
+    }
+
     /// The version under `dot`.
     pub(crate) fn version(&self, dot: &Dot) -> Option<&(Version, Place)> {
         self.versions.iter().find(|(version, _)| version.dot == *dot)
@@ -111,17 +125,19 @@ pub(crate) struct Counts {
     pub(crate) versions: u64,
     /// Visible records.
     pub(crate) records: u64,
+    /// Bytes that the ops of live versions take in the log.
+    pub(crate) log_bytes: u64,
 }
 
 impl IndexMark {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let counts = (self.counts.versions, self.counts.records);
+        let counts = (self.counts.versions, self.counts.records, self.counts.log_bytes);
         codec::encode(&(self.salt, self.last_start, self.end, counts))
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, SchemaError> {
-        let (salt, last_start, end, (versions, records)) = decode("the mark of the index", bytes)?;
-        Ok(Self { salt, last_start, end, counts: Counts { versions, records } })
+        let (salt, last_start, end, (versions, records, log_bytes)) = decode("the mark of the index", bytes)?;
+        Ok(Self { salt, last_start, end, counts: Counts { versions, records, log_bytes } })
     }
 }
 

@@ -8,7 +8,7 @@ use federation_store::disk::{Disk, Loss};
 use federation_store::index::Survival;
 use federation_store::{OpenError, SimulatedDisk};
 
-use crate::script::{Look, Ran, expected, key, keys, losses, open_epoch, put, run, script};
+use crate::script::{Look, Ran, compact, expected, key, keys, losses, open_epoch, put, run, script};
 use crate::world::{Seen, SimulatedEngine, World, commit, see};
 
 const SURVIVALS: [Survival; 3] =
@@ -248,6 +248,7 @@ impl History {
             2 | 3 => self.restart(),
             4 => self.cut(),
             5 => drop(self.engine.as_mut().map(SimulatedEngine::checkpoint)),
+            6 => drop(self.engine.as_mut().map(compact)),
             _ => self.write(),
         }
     }

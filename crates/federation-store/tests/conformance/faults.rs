@@ -293,8 +293,8 @@ fn directories_that_are_not_to_be_opened() {
     assert_eq!((engine.snapshot().facts.store, report.is_new), (store, false));
     assert_eq!(engine.snapshot().facts.own_epoch.map(|epoch| epoch.0), Some(1));
 
-    world.disk.write_small("FORMAT", b"federation-store 2 and more\n").unwrap();
-    assert!(matches!(world.try_open(false), Err(OpenError::NewerFormat { found: 2, supported: 1 })));
+    world.disk.write_small("FORMAT", b"federation-store 3 and more\n").unwrap();
+    assert!(matches!(world.try_open(false), Err(OpenError::NewerFormat { found: 3, supported: 2 })));
     world.disk.write_small("FORMAT", b"what?").unwrap();
     assert!(matches!(world.try_open(false), Err(OpenError::FormatUnreadable)));
     world.disk.remove("FORMAT").unwrap();

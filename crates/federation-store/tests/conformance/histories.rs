@@ -4,12 +4,13 @@ use federation_core::decide::Change;
 use federation_core::dot::Dot;
 use federation_core::node_clock::NodeClock;
 use federation_core::port::store::Request;
+use federation_store::Compacted;
 use federation_store::disk::{Disk, Loss};
 use federation_store::index::Survival;
 use proptest::prelude::*;
 
 use crate::model::{Model, origin};
-use crate::script::{delete, key, keys, put};
+use crate::script::{PIECE_BYTES, delete, key, keys, put};
 use crate::world::{Seen, SimulatedEngine, World, commit_group, see};
 
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +35,10 @@ enum Event {
         which: usize,
     },
     Checkpoint,
+    /// So many steps of compaction.
+    Compact {
+        steps: usize,
+    },
     /// A power cut of the node with the engine.
     Crash {
         before_last: usize,
@@ -50,6 +55,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (node.clone(), node).prop_map(|(from, to)| Event::Session { from, to }),
         1 => (0..10_usize).prop_map(|which| Event::Drop { which }),
         1 => Just(Event::Checkpoint),
+        2 => (1..30_usize).prop_map(|steps| Event::Compact { steps }),
         1 => (0..3_usize).prop_map(|before_last| Event::Crash { before_last }),
     ]
 }
@@ -125,6 +131,15 @@ impl History {
             Event::Checkpoint => {
                 self.commit();
                 self.engine.as_mut().unwrap().checkpoint().unwrap();
+            }
+            Event::Compact { steps } => {
+                self.commit();
+                let engine = self.engine.as_mut().unwrap();
+                for _ in 0..steps {
+                    if engine.compact(PIECE_BYTES).unwrap() == Compacted::Waits {
+                        engine.checkpoint().unwrap();
+                    }
+                }
             }
             Event::Crash { before_last } => {
                 self.commit();

@@ -9,6 +9,7 @@
 )]
 
 mod closing;
+mod compaction;
 mod crash;
 mod failed_sync;
 mod faults;

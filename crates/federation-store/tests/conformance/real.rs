@@ -1,9 +1,10 @@
 //! The same on real files, with sled and with the threads.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use federation_core::decide::Change;
 use federation_core::dot::Origin;
@@ -21,7 +22,7 @@ use federation_store::{
 };
 use federation_wire::v1::op::encode_op;
 
-use crate::script::{Step, expected, key, keys, open_epoch, put, script};
+use crate::script::{Step, compact, expected, key, keys, open_epoch, put, script};
 use crate::world::{World, commit_group, see, setup, small};
 
 pub(crate) type RealEngine = Engine<RealDisk, SledIndexes>;
@@ -45,6 +46,7 @@ fn real_files_and_sled_show_what_the_simulation_shows() {
                 assert!(commit_group(&mut running, batches.clone()).iter().all(Result::is_ok));
             }
             Step::Checkpoint => running.checkpoint().unwrap(),
+            Step::Compact => compact(&mut running).unwrap(),
             Step::Restart => {
                 drop(running);
                 running = engine(dir.path()).0;
@@ -98,12 +100,12 @@ fn a_store_that_is_dropped_by_its_own_callback_ends_in_order() {
     store.submit(vec![open_epoch(), Request::Change(put(1, "x"))], done).unwrap();
     drop(store);
     release.send(()).unwrap();
-    let deadline = std::time::Instant::now() + DEADLINE;
+    let deadline = Instant::now() + DEADLINE;
     let report = loop {
         let failed = Box::new(|who| panic!("{who} panicked"));
         match RealStore::open(dir.path(), setup(small(), false), &mut |_, _| {}, failed) {
             Ok((_, report)) => break report,
-            Err(OpenError::Lock(_)) if std::time::Instant::now() < deadline => std::thread::yield_now(),
+            Err(OpenError::Lock(_)) if Instant::now() < deadline => std::thread::yield_now(),
             Err(error) => panic!("{error:?}"),
         }
     };
@@ -188,6 +190,111 @@ fn many_submitters_share_syncs_and_find_their_writes_again() {
     assert_eq!(state_hash(&again), hash);
     drop(again);
 }
+
+#[test]
+fn compaction_keeps_the_log_small_while_clients_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { segment_bytes: SEGMENT_BYTES, reserve_bytes: 0, ..Options::default() };
+    let store = Arc::new(open(dir.path(), options));
+    submit(&*store, vec![open_epoch()]).recv_timeout(DEADLINE).unwrap().unwrap();
+    std::thread::scope(|scope| {
+        for client in 0..4_usize {
+            let store = Arc::clone(&store);
+            scope.spawn(move || {
+                for i in 0..50 {
+                    let text = format!("{client} {i} {}", "z".repeat(1_000));
+                    let changes = (0..6).map(|id| Request::Change(put(client * 6 + id, &text)));
+                    submit(&*store, changes.collect()).recv_timeout(DEADLINE).unwrap().unwrap();
+                    let read = ask(|done| store.read(key(client * 6), done)).unwrap();
+                    assert_eq!(read.ops.len(), 1, "a read finds its op wherever it is");
+                }
+            });
+        }
+    });
+    let metrics = store.metrics();
+    let bound = 3 * metrics.live_bytes.value() + 2 * SEGMENT_BYTES;
+    assert!(metrics.log_bytes.value() > 4 * bound);
+    let deadline = Instant::now() + DEADLINE;
+    while metrics.log_size_bytes.value() > bound {
+        assert!(Instant::now() < deadline, "{} of {bound}", metrics.log_size_bytes.value());
+        std::thread::yield_now();
+    }
+    assert!(metrics.segments_removed.value() > 5);
+    let hash = state_hash(&*store);
+    Arc::into_inner(store).unwrap().close().unwrap();
+    std::fs::remove_dir_all(dir.path().join(INDEX_DIRECTORY)).unwrap();
+    let again = open(dir.path(), options);
+    assert_eq!(state_hash(&again), hash);
+    again.close().unwrap();
+}
+
+/// A hundredth of the writes are records, the rest replaces them. `FEDERATION_OVERWRITES=1000000` is the whole measurement,
+/// with segments of full size; it prints what it finds.
+#[test]
+fn a_hundred_overwrites_of_each_record_leave_a_log_of_three_times_what_is_live() {
+    let writes = std::env::var("FEDERATION_OVERWRITES").map_or(20_000, |text| text.parse::<usize>().unwrap());
+    let records = writes / 100;
+    let segment_bytes = Options::default().segment_bytes * writes as u64 / 1_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), Options { segment_bytes, ..Options::default() });
+    submit(&store, vec![open_epoch()]).recv_timeout(DEADLINE).unwrap().unwrap();
+    let metrics = store.metrics();
+    let bound = || 3 * metrics.live_bytes.value() + 2 * segment_bytes;
+    let begun = Instant::now();
+    let (mut waiting, mut largest, mut slowest) = (VecDeque::new(), 0, Duration::ZERO);
+    for batch in 0..writes / BATCH {
+        let changes = (0..BATCH).map(|i| {
+            let number = batch * BATCH + i;
+            Request::Change(put(number % records, &format!("{number} {}", "z".repeat(300))))
+        });
+        waiting.push_back((Instant::now(), submit(&store, changes.collect())));
+        if waiting.len() == IN_FLIGHT {
+            let (asked, answer) = waiting.pop_front().unwrap();
+            answer.recv_timeout(DEADLINE).unwrap().unwrap();
+            slowest = slowest.max(asked.elapsed());
+        }
+        let size = metrics.log_size_bytes.value();
+        largest = largest.max(size);
+    }
+    for (_, answer) in waiting {
+        answer.recv_timeout(DEADLINE).unwrap().unwrap();
+    }
+    let took = begun.elapsed();
+    let live = metrics.live_bytes.value();
+    let files = || -> u64 {
+        let entries = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
+        let segments = entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".seg"));
+        segments.map(|entry| entry.metadata().map_or(0, |metadata| metadata.len())).sum()
+    };
+    let deadline = Instant::now() + DEADLINE;
+    while files() > bound() {
+        assert!(Instant::now() < deadline, "{} bytes of segments, at most {}", files(), bound());
+        std::thread::yield_now();
+    }
+    let (written, copied) = (metrics.log_bytes.value(), metrics.compaction_bytes.value());
+    println!(
+        "{writes} writes of {records} records in {took:?}, slowest answer {slowest:?}; live {live} bytes, log at most \
+         {largest} bytes, at the end {} bytes in files of {} bytes; {written} bytes written, {copied} of them copies; \
+         {} segments of {segment_bytes} bytes removed",
+        metrics.log_size_bytes.value(),
+        files(),
+        metrics.segments_removed.value()
+    );
+    assert!(metrics.segments_removed.value() > 0);
+    // What is written during a checkpoint is nothing to full segments, and all to small ones.
+    assert!(
+        largest <= bound() || segment_bytes < Options::default().segment_bytes,
+        "{largest} bytes meanwhile"
+    );
+    assert_eq!(state_hash(&store).versions, records as u64);
+    store.close().unwrap();
+}
+
+const BATCH: usize = 200;
+const IN_FLIGHT: usize = 4;
+
+/// Small, so that many fill, and large enough for a page of the file system not to matter.
+const SEGMENT_BYTES: u64 = 65_536;
 
 /// Panics when it is to encode.
 struct Broken;

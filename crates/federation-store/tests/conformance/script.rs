@@ -10,8 +10,9 @@ use federation_core::id::{AgentId, BootId, Kind, LogPosition, Namespace, RecordI
 use federation_core::node_clock::NodeClock;
 use federation_core::op::Body;
 use federation_core::port::store::{Fact, PeerFact, RefusalReason, Request, StoreError};
-use federation_store::disk::Loss;
-use federation_store::index::Survival;
+use federation_store::disk::{Disk, Loss};
+use federation_store::index::{IndexOpener, Survival};
+use federation_store::{Compacted, Engine};
 
 use crate::model::{Model, origin};
 use crate::world::{Seen, SimulatedEngine, World, commit_group, node, see};
@@ -22,6 +23,8 @@ pub(crate) enum Step {
     /// Batches of one group.
     Group(Vec<Vec<Request>>),
     Checkpoint,
+    /// Compaction, step by step, until there is nothing to do.
+    Compact,
     /// The process dies and starts again.
     Restart,
 }
@@ -38,7 +41,9 @@ pub(crate) fn keys() -> BTreeSet<RecordKey> {
     (0..KEYS).map(key).collect()
 }
 
-pub(crate) const KEYS: usize = 24;
+pub(crate) const KEYS: usize = 32;
+/// Those that are written again and again; the others once, and then they are old.
+const HOT_KEYS: usize = 24;
 
 pub(crate) fn put(id: usize, text: &str) -> Change {
     Change::Write(Mutation {
@@ -69,19 +74,26 @@ fn requests(changes: impl IntoIterator<Item = Change>) -> Vec<Request> {
 }
 
 /// Some 230 ops in some 100 groups: own writes and deletes, ops of two other nodes, concurrent and superseded ones,
-/// completions, facts, dead letters, drops, sessions, checkpoints, restarts.
+/// completions, facts, dead letters, drops, sessions, checkpoints, compactions, restarts.
 pub(crate) fn script() -> Vec<Step> {
     let (mut a, mut b, mut c) = (Model::default(), Model::of_node("b"), Model::of_node("c"));
     let mut steps = vec![Step::Group(vec![vec![open_epoch()]])];
     a.run(vec![Change::OpenEpoch(origin("a"))]);
     for round in 0..18_usize {
         let own: Vec<Change> = (0..8)
-            .map(|i| put((round * 5 + i * 3) % KEYS, &format!("own {round} {i} {}", "x".repeat(i * 9))))
+            .map(|i| put((round * 5 + i * 3) % HOT_KEYS, &format!("own {round} {i} {}", "x".repeat(i * 9))))
             .collect();
         a.run(own.clone());
         let (first, second) = own.split_at(3);
         steps.push(Step::Group(vec![requests(first.to_vec()), requests(second.to_vec())]));
 
+        if round < 8 {
+            let old = [put(HOT_KEYS + round, "old, and live for ever")];
+            let gone = (round == 3).then(|| delete(HOT_KEYS));
+            let once: Vec<Change> = old.into_iter().chain(gone).collect();
+            a.run(once.clone());
+            steps.push(Step::Group(vec![requests(once)]));
+        }
         // Two writes of b to one record, of which only the second arrives; and a concurrent one of c.
         let b_first = b.run(vec![put(round, "b, never sent"), put(round + 1, "b, sent")]);
         let b_second = b.run(vec![put(round, "b again")]);
@@ -101,7 +113,7 @@ pub(crate) fn script() -> Vec<Step> {
         a.run(late.clone());
         steps.push(Step::Group(vec![requests(late)]));
         if round % 3 == 1 {
-            let gone = vec![delete(round * 2 % KEYS), delete((round * 2 + 1) % KEYS)];
+            let gone = vec![delete(round * 2 % HOT_KEYS), delete((round * 2 + 1) % HOT_KEYS)];
             a.run(gone.clone());
             steps.push(Step::Group(vec![requests(gone)]));
         }
@@ -119,6 +131,9 @@ pub(crate) fn script() -> Vec<Step> {
             let mixed = vec![put(round + 2, "before the drop"), drop, put(round + 3, "after the drop")];
             a.run(mixed.clone());
             steps.push(Step::Group(vec![requests(mixed)]));
+        }
+        if matches!(round, 5 | 9 | 12 | 16) {
+            steps.push(Step::Compact);
         }
         match round {
             2 | 7 | 10 | 13 => steps.push(Step::Checkpoint),
@@ -205,6 +220,11 @@ pub(crate) fn run(world: &mut World, steps: &[Step], look: Look) -> (Ran, Option
                     return (ran, Some(engine));
                 }
             }
+            Step::Compact => {
+                if compact(&mut engine).is_err() {
+                    return (ran, Some(engine));
+                }
+            }
             Step::Restart => {
                 world.disk = world.disk.restarted();
                 world.indexes.survive(Survival::Everything);
@@ -221,6 +241,23 @@ pub(crate) fn run(world: &mut World, steps: &[Step], look: Look) -> (Ran, Option
     }
     (ran, Some(engine))
 }
+
+/// Compacts, with the checkpoints that it waits for, until there is nothing to do.
+pub(crate) fn compact<D: Disk, O: IndexOpener>(engine: &mut Engine<D, O>) -> Result<(), StoreError> {
+    for _ in 0..STEPS_MAX {
+        match engine.compact(PIECE_BYTES)? {
+            Compacted::More => {}
+            Compacted::Waits => engine.checkpoint()?,
+            Compacted::Done => return Ok(()),
+        }
+    }
+    panic!("compaction does not end");
+}
+
+/// So little that a segment takes several steps.
+pub(crate) const PIECE_BYTES: u64 = 1_500;
+/// More steps than any compaction of these tests takes.
+const STEPS_MAX: usize = 10_000;
 
 /// What the store is to show after each step, found out without any fault.
 pub(crate) fn expected(steps: &[Step]) -> Vec<Seen> {
