@@ -67,8 +67,9 @@ mod tests {
     use federation_wire::identity::PeerUrl;
     use federation_wire::keys::NodeKey;
     use tokio::net::TcpListener;
-    use tokio::sync::Notify;
+    use tokio::sync::{Notify, Semaphore};
     use tokio::task::JoinSet;
+    use tokio_util::task::TaskTracker;
 
     use crate::config::PeerEndpoint;
     use crate::http::ListenerLimits;
@@ -154,30 +155,36 @@ mod tests {
         server.shutdown().await;
     }
 
-    /// Answers each frame with itself once it may.
-    #[derive(Clone, Default)]
+    /// Handles each frame in a task of its own, as a node does, and answers once it may.
+    #[derive(Clone)]
     struct Held {
+        tasks: TaskTracker,
         begun: Arc<Notify>,
-        may_end: Arc<Notify>,
+        may_end: Arc<Semaphore>,
     }
 
     impl PeerService for Held {
         fn call(&self, _: &ChannelIdentity, _: Route, frame: Bytes) -> BoxFuture<'static, Answer> {
-            let Self { begun, may_end } = self.clone();
-            Box::pin(async move {
+            let Self { tasks, begun, may_end } = self.clone();
+            let handling = tasks.spawn(async move {
                 begun.notify_one();
-                may_end.notified().await;
-                Answer { status: 200, frames: Some(Frames::one(frame)), slug: "ok" }
+                may_end.acquire().await.unwrap().forget();
+                drop(frame);
+            });
+            Box::pin(async move {
+                handling.await.unwrap();
+                Answer { status: 200, frames: Some(Frames::one(Bytes::from_static(b"handled"))), slug: "ok" }
             })
         }
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_body_has_its_room_until_it_is_handled() {
+    async fn a_body_has_its_room_until_it_is_handled_also_if_its_caller_has_hung_up() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = PeerUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         let limits = ListenerLimits { body_bytes_per_address: 4_096, ..unhurried() };
-        let held = Held::default();
+        let (begun, may_end) = (Arc::default(), Arc::new(Semaphore::new(0)));
+        let held = Held { tasks: TaskTracker::new(), begun, may_end };
         let server = PeerServer::spawn(listener, PeerSecurity::Plain, limits, Arc::new(held.clone()));
         let transport = HttpTransport::plain();
         let endpoint = PeerEndpoint { id: NodeId::new("b").unwrap(), url };
@@ -186,18 +193,20 @@ mod tests {
             let connection = Arc::clone(&connection);
             async move { connection.call(Route::Push, Bytes::from(vec![0; 3_000])).await.map(drop) }
         };
-        let mut first = std::pin::pin!(call());
         tokio::select! {
-            answered = &mut first => panic!("{answered:?}"),
+            answered = call() => panic!("{answered:?}"),
             () = held.begun.notified() => {}
         }
         let second = tokio::time::timeout(Duration::from_secs(20), call()).await;
         let second = second.expect("it is refused at once");
         assert_eq!(second, Err(TransportError::Refused { status: 429 }));
-        held.may_end.notify_one();
-        assert_eq!(first.as_mut().await, Ok(()));
-        held.may_end.notify_one();
-        assert_eq!(call().await, Ok(()));
+        held.may_end.add_permits(2);
+        let there_is_room_again = async {
+            while let Err(error) = call().await {
+                assert_eq!(error, TransportError::Refused { status: 429 });
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), there_is_room_again).await.unwrap();
         drop(connection);
         transport.shutdown().await;
         server.shutdown().await;

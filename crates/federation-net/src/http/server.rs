@@ -254,11 +254,23 @@ struct Caller {
     end: CancellationToken,
 }
 
+/// A body in its room.
+struct Roomed {
+    bytes: Vec<u8>,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for Roomed {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl Caller {
     async fn handle(&self, request: Request<Incoming>) -> Response<AnswerBody> {
         self.asked.cancel();
         match self.read(request).await {
-            Ok((route, frame, _room)) => self.answer(route, frame).await,
+            Ok((route, frame)) => self.answer(route, frame).await,
             Err(slug) => {
                 self.service.turned_away(TurnedAway::Request(slug));
                 refusal(slug.http_status(), slug.as_str())
@@ -266,8 +278,8 @@ impl Caller {
         }
     }
 
-    /// The frame of a request, if it may be read at all, and the room that it takes.
-    async fn read(&self, request: Request<Incoming>) -> Result<(Route, Bytes, Room), Slug> {
+    /// The frame of a request, if it may be read at all.
+    async fn read(&self, request: Request<Incoming>) -> Result<(Route, Bytes), Slug> {
         if !self.admitted.request() {
             return Err(Slug::RateLimited);
         }
@@ -277,12 +289,12 @@ impl Caller {
             return Err(Slug::UnsupportedMediaType);
         }
         let body = tokio::time::timeout(BODY_TIMEOUT, self.collect(request.into_body())).await;
-        let (frame, room) = body.unwrap_or(Err(Slug::SlowBody))?;
-        Ok((route, frame, room))
+        Ok((route, body.unwrap_or(Err(Slug::SlowBody))?))
     }
 
-    /// A body, in room that grows with what has come of it: what is announced takes none.
-    async fn collect(&self, mut body: Incoming) -> Result<(Bytes, Room), Slug> {
+    /// A body, in room that grows with what has come of it: what is announced takes none. It keeps the room until nobody has
+    /// the body any more, whether the caller still waits or not.
+    async fn collect(&self, mut body: Incoming) -> Result<Bytes, Slug> {
         let announced = body.size_hint().exact().unwrap_or(FRAME_BYTES_MAX as u64);
         let limit = usize::try_from(announced).unwrap_or(usize::MAX);
         if limit > FRAME_BYTES_MAX {
@@ -304,7 +316,7 @@ impl Caller {
             }
             bytes.extend_from_slice(&data);
         }
-        Ok((Bytes::from(bytes), room))
+        Ok(Bytes::from_owner(Roomed { bytes, _room: room }))
     }
 
     async fn answer(&self, route: Route, frame: Bytes) -> Response<AnswerBody> {
