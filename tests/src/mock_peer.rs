@@ -67,8 +67,8 @@ pub enum Manner {
     RefusingOnceLate(OpRefusal, Duration),
     /// Refuses the request as a whole.
     Rejecting(Slug),
-    /// Refuses one request as a whole, and takes what comes after it.
-    RejectingOnce(Slug),
+    /// Refuses so many requests as a whole, and takes what comes after them.
+    RejectingFirst(u32, Slug),
 }
 
 /// A scripted peer.
@@ -268,10 +268,10 @@ impl WallClock for MachineClock {
 }
 
 impl State {
-    fn oblige(&mut self, route: Route) {
+    fn go_on(&mut self, route: Route, manner: Manner) {
         match route {
-            Route::Hello => self.hellos = Manner::Obliging,
-            _ => self.pushes = Manner::Obliging,
+            Route::Hello => self.hellos = manner,
+            _ => self.pushes = manner,
         }
     }
 }
@@ -320,10 +320,16 @@ impl Script {
             Ok(opened) => opened,
             Err(answer) => return Reply::Now(answer),
         };
-        if let Manner::RejectingOnce(_) | Manner::RefusingOnceLate(..) = manner {
-            self.state().oblige(route);
+        match manner {
+            Manner::RejectingFirst(more @ 2.., slug) => {
+                self.state().go_on(route, Manner::RejectingFirst(more - 1, slug));
+            }
+            Manner::RejectingFirst(..) | Manner::RefusingOnceLate(..) => {
+                self.state().go_on(route, Manner::Obliging);
+            }
+            _ => {}
         }
-        if let Manner::Rejecting(slug) | Manner::RejectingOnce(slug) = manner {
+        if let Manner::Rejecting(slug) | Manner::RejectingFirst(_, slug) = manner {
             return Reply::Now(self.refuse(&request, Nack::of(slug)));
         }
         let answer = match route {

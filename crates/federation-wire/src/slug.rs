@@ -80,6 +80,8 @@ slugs! {
     StoreReadOnly = "store_read_only", 503;
     /// The node is stopping.
     ShuttingDown = "shutting_down", 503;
+    /// A later word of the same boot came before this hello: say it again, with what is so now.
+    Overtaken = "overtaken", 409;
 }
 
 impl std::fmt::Display for Slug {

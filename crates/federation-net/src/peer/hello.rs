@@ -30,6 +30,9 @@ use crate::vouch::{believable, is_of_its_time};
 
 /// Hellos in one conversation: clocks of this many pages, and two that only learn the boot.
 const HELLOS_MAX: usize = 66;
+/// How often a hello may be overtaken in one conversation: by each hello and answer of the same boot that is on its way
+/// to the peer beside it, which are few.
+const OVERTAKEN_MAX: u32 = 8;
 /// How long ops may be on their way before a difference of the clocks counts as one.
 const RECHECK: std::time::Duration = std::time::Duration::from_millis(200);
 
@@ -122,7 +125,7 @@ async fn converse(
     let mut own_after: Option<Dot> = None;
     let mut assembly = ClockAssembly::new();
     let mut theirs = None;
-    let mut was_overtaken = false;
+    let mut overtaken = 0;
     for _ in 0..HELLOS_MAX {
         let snapshot = inner.snapshot();
         // Remembered before asking: a position that an ack brings meanwhile is no sign of a rollback.
@@ -137,10 +140,9 @@ async fn converse(
                 boot = current;
                 continue;
             }
-            // A later position of this boot came to the peer first: what is said now is later still. Once: where clocks are
-            // off, which is the same slug, it is so again.
-            Err(ExchangeError::Nack(Slug::Stale)) if !was_overtaken => {
-                was_overtaken = true;
+            // A later position of this boot came to the peer first: what is said now is later still.
+            Err(ExchangeError::Nack(Slug::Overtaken)) if overtaken < OVERTAKEN_MAX => {
+                overtaken += 1;
                 own_after = None;
                 continue;
             }
@@ -188,8 +190,11 @@ pub(crate) async fn answer_hello(
         return Err(Slug::UnsupportedVersion);
     }
     let remembered = inner.snapshot().facts.peers.get(&peer.id).copied();
-    if is_overtaken(peer, hello, remembered.as_ref()) {
+    if peer.state().ended_boots.contains(&hello.boot) {
         return Err(Slug::Stale);
+    }
+    if is_overtaken(hello, remembered.as_ref()) {
+        return Err(Slug::Overtaken);
     }
     let whole = {
         let mut state = peer.state();
@@ -207,13 +212,12 @@ pub(crate) async fn answer_hello(
     Ok(HelloAnswer { hello: own, granted: inner.gate.trust(&peer.id).grant })
 }
 
-/// Whether a hello was said before one that is remembered: by a boot that is over, or earlier in the same boot. It is
-/// no sign of a rollback. A disk that went back has a boot that nobody knows, and a process does not go back.
-fn is_overtaken(peer: &Peer, hello: &Hello, remembered: Option<&PeerFact>) -> bool {
-    let is_earlier = remembered.is_some_and(|seen| {
+/// Whether a hello was said before one of the same boot that is remembered. It is no sign of a rollback: a disk that went
+/// back has a boot that nobody knows, and a process does not go back.
+fn is_overtaken(hello: &Hello, remembered: Option<&PeerFact>) -> bool {
+    remembered.is_some_and(|seen| {
         seen.boot == hello.boot && (hello.store < seen.store || hello.position < seen.position)
-    });
-    is_earlier || peer.state().ended_boots.contains(&hello.boot)
+    })
 }
 
 /// What this node says of itself to `peer`, with the page of its clock behind `after`.
