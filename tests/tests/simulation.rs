@@ -19,7 +19,7 @@ fn kept_schedules_violate_nothing() {
 #[test]
 fn seeds_violate_nothing() {
     let plan = Plan { after_failure: AfterFailure::GoOn, ..Plan::new(0, 24) };
-    let results = plan.run(|_| {});
+    let results = plan.run(|_, _| {});
     assert_eq!(results.failed.into_iter().collect::<Vec<_>>(), []);
     assert_eq!(results.counted, 24, "a seed without enough calls and faults shows nothing");
 }

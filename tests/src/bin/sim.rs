@@ -210,14 +210,19 @@ fn run_kept(options: &Options) -> Result<bool> {
 fn run_seeds(arguments: &Arguments, plan: &Plan) -> Result<bool> {
     let progress = bar(plan.seeds, "{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left");
     let started = Instant::now();
-    let results = plan.run(|_| progress.inc(1));
+    // At once: a long run may be stopped before its end.
+    let results = plan.run(|seed, findings| {
+        progress.inc(1);
+        if !findings.is_empty() {
+            progress.suspend(|| {
+                eprintln!("seed {seed}:");
+                print_findings(findings);
+                eprintln!("again: cargo xtask sim {}", again(arguments, seed));
+            });
+        }
+    });
     let seconds = started.elapsed().as_secs_f64();
     progress.finish_and_clear();
-    for (seed, findings) in &results.failed {
-        eprintln!("seed {seed}:");
-        print_findings(findings);
-        eprintln!("again: cargo xtask sim {}", again(arguments, *seed));
-    }
     print_results(plan, &results, seconds);
     if let Some((seed, findings)) = results.failed.iter().next() {
         keep(&plan.schedule(*seed), findings, arguments, &plan.options)?;

@@ -77,8 +77,8 @@ impl Plan {
         draw(&Drawing { seed, calls: self.calls, classes: self.classes.clone() })
     }
 
-    /// Runs it. `each` is told of every seed as it ends.
-    pub fn run(&self, each: impl Fn(u64) + Sync) -> Results {
+    /// Runs it. `each` is told of every seed as it ends, and what is wrong with it.
+    pub fn run(&self, each: impl Fn(u64, &[Finding]) + Sync) -> Results {
         let next = AtomicU64::new(self.first);
         let has_failed = AtomicBool::new(false);
         let results = Mutex::new(Results::default());
@@ -96,10 +96,10 @@ impl Plan {
                         let begun = running.begin(seed);
                         let outcome = run_caught(&self.schedule(seed), &self.options);
                         drop(begun);
-                        let failed = outcome.as_ref().map_or(true, |outcome| !outcome.findings.is_empty());
-                        has_failed.fetch_or(failed, Ordering::Relaxed);
-                        results.lock().unwrap_or_else(PoisonError::into_inner).add(seed, outcome);
-                        each(seed);
+                        let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+                        let findings = results.add(seed, outcome);
+                        has_failed.fetch_or(!findings.is_empty(), Ordering::Relaxed);
+                        each(seed, findings);
                     }
                 });
             }
@@ -159,14 +159,12 @@ pub fn run_caught(schedule: &Schedule, options: &Options) -> Result<Outcome, Fin
 }
 
 impl Results {
-    fn add(&mut self, seed: u64, outcome: Result<Outcome, Finding>) {
+    /// Counts what came of a seed. Gives what is wrong with it.
+    fn add(&mut self, seed: u64, outcome: Result<Outcome, Finding>) -> &[Finding] {
         self.ran += 1;
         let outcome = match outcome {
             Ok(outcome) => outcome,
-            Err(finding) => {
-                self.failed.insert(seed, vec![finding]);
-                return;
-            }
+            Err(finding) => return self.failed.entry(seed).or_insert(vec![finding]),
         };
         let faults: u64 = outcome.faults.values().sum();
         let counts = outcome.history.nodes >= NODES_MIN && outcome.calls >= CALLS_MIN && faults >= FAULTS_MIN;
@@ -175,8 +173,9 @@ impl Results {
         for (class, count) in outcome.faults {
             *self.faults.entry(class).or_default() += count;
         }
-        if !outcome.findings.is_empty() {
-            self.failed.insert(seed, outcome.findings);
+        if outcome.findings.is_empty() {
+            return &[];
         }
+        self.failed.entry(seed).or_insert(outcome.findings)
     }
 }

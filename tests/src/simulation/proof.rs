@@ -63,7 +63,7 @@ pub fn prove(defect: Defect, kept: &[(String, Kept)], seeds_max: u64) -> Proof {
     plant(Some(defect));
     let red: Vec<_> = named.iter().map(|(_, kept)| broken(kept)).collect();
     let plan = Plan { after_failure: AfterFailure::Stop, ..Plan::new(0, seeds_max) };
-    let with = plan.run(|_| {});
+    let with = plan.run(|_, _| {});
     plant(None);
     let green = named.iter().map(|(_, kept)| broken(kept));
     let directed = named
@@ -83,7 +83,7 @@ pub fn prove(defect: Defect, kept: &[(String, Kept)], seeds_max: u64) -> Proof {
         (seed + 1, claims)
     });
     let same = seeds.as_ref().map_or(0, |(needed, _)| *needed);
-    let without = Plan { seeds: same, ..plan }.run(|_| {});
+    let without = Plan { seeds: same, ..plan }.run(|_, _| {});
     Proof { defect, directed, seeds, seeds_tried: with.ran, is_green_without: without.failed.is_empty() }
 }
 
