@@ -10,6 +10,7 @@ use federation_wire::api::authorization::presented;
 use federation_wire::api::error::from_json;
 use federation_wire::api::token::{ClientSecret, Tokens, TokensFile};
 use federation_wire::api::{CreateMemory, CurrentMemory, DotText, MemoryWrite, QuorumReceipt, UpdateMemory};
+use federation_wire::causal_token::SignedCausalToken;
 use federation_wire::embedding::sanitize_shipped_vector;
 use federation_wire::frame::{ReceivedFrame, SenderProof, frame_len};
 use federation_wire::identity::{Directory, KeyState, PeerUrl, PeersFile};
@@ -34,6 +35,7 @@ pub(crate) type Target = (&'static str, fn(&[u8]));
 /// Every target.
 pub(crate) const TARGETS: &[Target] = &[
     ("authorization", authorization),
+    ("causal_token", causal_token),
     ("certificate", certificate::certificate),
     ("config", config),
     ("create_memory", create_memory),
@@ -70,6 +72,15 @@ fn authorization(input: &[u8]) {
     assert!(input.windows(text.len()).any(|window| window == text.as_bytes()), "a secret has one text");
     let again = ClientSecret::parse(text.as_bytes()).map(|again| again.hash());
     assert_eq!(again, Ok(secret.hash()), "what was read reads as the same secret");
+}
+
+/// A causal token: what reads has one text, and is nobody's word under a key that has not signed it.
+fn causal_token(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let Ok(token) = SignedCausalToken::from_text(text) else { return };
+    assert_eq!(token.to_text().as_deref(), Ok(text), "a token has one text");
+    let stranger = NodeKey::from_seed(&[0; 32]);
+    assert!(token.verify(stranger.public()).is_err(), "a token holds without its key");
 }
 
 /// A config file.

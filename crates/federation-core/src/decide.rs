@@ -90,6 +90,8 @@ pub enum Condition {
     Present,
     /// This version is the visible one.
     Visible(Dot),
+    /// This version is live, visible or not: nobody has replaced what the writer had read.
+    Live(Dot),
 }
 
 /// An op from elsewhere: decoded, and as it came.
@@ -132,7 +134,7 @@ pub enum WriteRefusal {
     /// [`Condition::Present`], and it was deleted.
     #[error("the record was deleted")]
     Deleted,
-    /// [`Condition::Visible`], and another version is.
+    /// [`Condition::Visible`], and another version is; or [`Condition::Live`], and it is not.
     #[error("the record has changed meanwhile")]
     Changed,
     /// The record has too many concurrent versions that the writer had not seen.
@@ -369,6 +371,7 @@ impl<V: ReplicaView> Group<'_, V> {
     fn unmet(&mut self, mutation: &Mutation, record: &Record) -> Result<Option<WriteRefusal>, V::Error> {
         Ok(match &mutation.condition {
             Condition::None => None,
+            Condition::Live(dot) => record.version(dot).is_none().then_some(WriteRefusal::Changed),
             Condition::Absent => {
                 self.visible_key(&mutation.key, |_| true)?.map(|key| WriteRefusal::Exists { key })
             }

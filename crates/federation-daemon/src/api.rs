@@ -4,6 +4,8 @@ mod admin;
 pub mod auth;
 pub mod body;
 mod bulk;
+mod causal;
+mod conflicts;
 pub mod endpoint;
 pub mod error;
 pub mod guard;
@@ -49,6 +51,9 @@ fn handler(endpoint: Endpoint) -> MethodRouter<ApiState> {
         Endpoint::Read => on(filter, memories::read),
         Endpoint::Update => on(filter, memories::update),
         Endpoint::Delete => on(filter, memories::delete),
+        Endpoint::Conflicts => on(filter, conflicts::list),
+        Endpoint::Conflict => on(filter, conflicts::show),
+        Endpoint::Resolve => on(filter, conflicts::resolve),
         Endpoint::Op => on(filter, admin::op),
         Endpoint::Peers => on(filter, admin::peers),
         Endpoint::Origins => on(filter, admin::origins),

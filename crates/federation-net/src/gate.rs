@@ -12,6 +12,7 @@ use federation_core::id::{BootId, KeyId, NodeId};
 use federation_core::op::Op;
 use federation_core::port::clock::WallClock;
 use federation_core::scope::Scope;
+use federation_wire::causal_token::{CausalToken, SignedCausalToken};
 use federation_wire::frame::{
     self, Addressed, Envelope, FrameError, FrameKind, Header, Nonce, NonceWindow, ReceivedFrame, Route,
     SenderProof, VerifiedFrame, check_answer, check_request,
@@ -129,6 +130,22 @@ impl Gate {
     /// This node's signed word that it holds this. The caller has synced it.
     pub(crate) fn sign_ack(&self, held: Held) -> SignedAck {
         SignedAck::sign(&self.keys.active(), &self.node, held, self.wall.now())
+    }
+
+    /// What a client has seen, in this node's word.
+    pub(crate) fn sign_causal_token(&self, token: CausalToken) -> SignedCausalToken {
+        SignedCausalToken::sign(&self.keys.active(), &self.node, token)
+    }
+
+    /// Whether a token is the word of a node of this mesh.
+    pub(crate) fn is_proven(&self, token: &SignedCausalToken) -> bool {
+        let id = token.key_id();
+        let key = if token.node == self.node {
+            self.keys.trusted_key(id)
+        } else {
+            self.enrolled.directory().trusted_key(&token.node, id).cloned()
+        };
+        key.is_some_and(|key| token.verify(&key).is_ok())
     }
 
     /// The signed word of `peer`, if its signature is by a key under which it may call.

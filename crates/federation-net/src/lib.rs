@@ -11,6 +11,7 @@
 
 mod admit;
 pub mod alarm;
+mod causal;
 pub mod config;
 mod connections;
 pub mod enrolled;

@@ -44,7 +44,7 @@ const SWEEP: Duration = Duration::from_millis(250);
 /// A node. Cheap to clone; all clones are the same node, which runs until [`Node::shutdown`].
 #[derive(Clone)]
 pub struct Node {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 /// What a node is given of the world.

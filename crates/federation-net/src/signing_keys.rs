@@ -35,6 +35,11 @@ impl SigningKeys {
         self.0.load().sealing_key(dot, id).cloned()
     }
 
+    /// The key of this id under which the word of this node counts: the active one, or one that was rotated away.
+    pub fn trusted_key(&self, id: KeyId) -> Option<PublicKey> {
+        self.0.load().trusted(id).cloned()
+    }
+
     /// From here on this node signs with these. What the keys before sealed stays proven as far as `keys` names them
     /// as retired, or as revoked but for it.
     pub fn replace(&self, keys: OwnKeys) {

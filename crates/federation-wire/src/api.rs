@@ -1,6 +1,7 @@
 //! The client API: what is sent and what comes back, for the daemon and for clients alike.
 
 pub mod authorization;
+pub mod conflict;
 pub mod dot;
 pub mod error;
 pub mod memory;

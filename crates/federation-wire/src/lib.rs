@@ -50,6 +50,7 @@
 //! ```
 
 pub mod api;
+pub mod causal_token;
 pub mod codec;
 pub mod embedding;
 pub mod frame;

@@ -7,7 +7,7 @@ use federation_core::dot::Origin;
 use federation_core::id::{AgentId, BootId, Kind, Namespace, NodeId, RecordId, RecordKey};
 use federation_core::op::Body;
 use federation_core::port::clock::WallClock;
-use federation_core::port::store::{ListQuery, OpenIds, ReplicaStore, Request};
+use federation_core::port::store::{ListQuery, Listed, OpenIds, ReplicaStore, Request};
 use federation_core::scope::Scope;
 use federation_core::time::WallMs;
 use federation_store::disk::{Disk, DiskFile};
@@ -50,7 +50,15 @@ pub(super) fn index(input: &[u8]) {
     let Ok(engine) = open(&disk, &indexes, 2) else { return };
     let store = InlineStore::new(engine, Stepping::AtOnce);
     let (kind, id) = (name(Kind::new("note")), name(RecordId::new("r1")));
-    let query = ListQuery { kind: kind.clone(), namespace: None, after: None, limit: 10, bytes_max: 1 << 20 };
+    let query = ListQuery {
+        kind: kind.clone(),
+        namespace: None,
+        after: None,
+        which: Listed::Visible,
+        looks_max: 1_000,
+        limit: 10,
+        bytes_max: 1 << 20,
+    };
     store.list(query, Box::new(drop));
     store.keys_of(kind.clone(), id.clone(), Box::new(drop));
     store.read(RecordKey { namespace: name(Namespace::new("n")), kind, id }, Box::new(drop));

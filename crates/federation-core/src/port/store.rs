@@ -44,7 +44,7 @@ pub trait ReplicaStore: Send + Sync + 'static {
     /// The keys with live versions of this kind and id, in any namespace, at most 64.
     fn keys_of(&self, kind: Kind, id: RecordId, done: Done<Result<Vec<RecordKey>, StoreError>>);
 
-    /// A page of visible records, newest visible version last in key order.
+    /// A page of records in key order.
     fn list(&self, query: ListQuery, done: Done<Result<ListPage, StoreError>>);
 
     /// The next page of a session: live ops (or what replaced them) that the other side lacks.
@@ -265,16 +265,29 @@ pub struct ListQuery {
     pub namespace: Option<Namespace>,
     /// Behind this key, in key order.
     pub after: Option<RecordKey>,
+    /// Which of them.
+    pub which: Listed,
+    /// Looks at so many records at most, whether they are listed or not.
+    pub looks_max: usize,
     /// At most this many.
     pub limit: usize,
     /// At most this many bytes of ops.
     pub bytes_max: usize,
 }
 
-/// A page of records.
+/// Which records a list is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listed {
+    /// Those whose visible version is not archived.
+    Visible,
+    /// Those with several live versions: written concurrently, and not merged since.
+    Concurrent,
+}
+
+/// A page of records. It may be short, even empty, and not the last.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListPage {
-    /// Key, visible version and its op.
+    /// Key, visible version (where only tombstones are live: the last of them) and its op.
     pub records: Vec<(RecordKey, Version, SealedOp)>,
     /// Where the next page begins; none at the end.
     pub next: Option<RecordKey>,

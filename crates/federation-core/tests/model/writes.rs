@@ -74,7 +74,10 @@ fn present_and_visible_hold_for_what_a_reader_sees() {
     check(put("x"), Condition::Visible(nobody.clone()), Err(WriteRefusal::Missing));
     let first = check(put("1"), Condition::None, Ok(())).unwrap();
     check(put("x"), Condition::Visible(nobody.clone()), Err(WriteRefusal::Changed));
-    let second = check(put("2"), Condition::Visible(first.clone()), Ok(())).unwrap();
+    check(put("x"), Condition::Live(nobody.clone()), Err(WriteRefusal::Changed));
+    let second = check(put("2"), Condition::Live(first.clone()), Ok(())).unwrap();
+    check(put("x"), Condition::Live(first.clone()), Err(WriteRefusal::Changed));
+    let second = check(put("2"), Condition::Visible(second), Ok(())).unwrap();
     check(put("x"), Condition::Visible(first), Err(WriteRefusal::Changed));
     check(put("3"), Condition::Present, Ok(()));
     check(Body::Delete, Condition::Present, Ok(()));

@@ -68,6 +68,12 @@ endpoints! {
     Update = PUT "/api/v1/memories/{id}", Rule::All(&[Right::Read, Right::Write]);
     /// Deletes a memory.
     Delete = DELETE "/api/v1/memories/{id}", Rule::All(&[Right::Write]);
+    /// Lists memories whose versions say different things.
+    Conflicts = GET "/api/v1/conflicts", Rule::All(&[Right::Read]);
+    /// Shows all versions of a memory.
+    Conflict = GET "/api/v1/conflicts/{id}", Rule::All(&[Right::Read]);
+    /// Puts one version in the place of several. Its answer shows all of it.
+    Resolve = POST "/api/v1/conflicts/{id}/resolve", Rule::All(&[Right::Read, Right::Write]);
     /// Says which nodes hold an op: no more than each answer to a write says of its own, and what a writer asks whose
     /// quorum was not met.
     Op = GET "/api/v1/ops/{node}/{epoch}/{seq}", Rule::Any(&[Right::Write, Right::Admin]);

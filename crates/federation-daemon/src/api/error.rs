@@ -79,6 +79,11 @@ impl ApiError {
         Self::new(StatusCode::GONE, "deleted", "the memory was deleted").with("id", id)
     }
 
+    /// What the writer had read has been replaced.
+    pub fn changed(id: &str) -> Self {
+        Self::refusal(&WriteRefusal::Changed, id)
+    }
+
     /// Stored bytes that this node cannot read.
     pub fn unreadable(id: &str) -> Self {
         Self::new(

@@ -1,6 +1,6 @@
 //! Memories: create, read, update, delete, list.
 
-mod find;
+pub(super) mod find;
 mod list;
 
 pub(super) use list::list;
@@ -10,12 +10,14 @@ use axum::body::Body as HttpBody;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use federation_core::decide::{Condition, Mutation, WriteRefusal};
 use federation_core::id::{AgentId, RecordId};
 use federation_core::op::Body;
+use federation_core::vector_clock::VectorClock;
 use federation_net::error::WriteError;
 use federation_net::{Proof, WriteReceipt};
+use federation_wire::api::conflict::is_conflict;
 use federation_wire::api::error::from_json;
 use federation_wire::api::memory::{CreateMemory, CurrentMemory, MemoryWrite, UpdateMemory};
 use federation_wire::api::status::Deleted;
@@ -26,7 +28,9 @@ use serde_json::Value;
 
 use crate::api::auth::{AGENT_FIELD, Caller};
 use crate::api::body::{self, BODY_BYTES_MAX, Media};
+use crate::api::causal::Causal;
 use crate::api::error::ApiError;
+use crate::api::memories::find::Base;
 use crate::api::params::{self, OneQuery};
 use crate::api::state::ApiState;
 use crate::random;
@@ -34,8 +38,8 @@ use crate::random;
 /// How often an update is tried anew on the version that got in between.
 const UPDATE_TRIES: usize = 8;
 
-type PathOf<T> = Result<Path<T>, PathRejection>;
-type QueryOf<T> = Result<Query<T>, QueryRejection>;
+pub(super) type PathOf<T> = Result<Path<T>, PathRejection>;
+pub(super) type QueryOf<T> = Result<Query<T>, QueryRejection>;
 
 /// `POST /api/v1/memories`
 pub(super) async fn create(
@@ -46,11 +50,13 @@ pub(super) async fn create(
 ) -> Result<Response, ApiError> {
     Media::of(&headers, &[Media::Json])?;
     let (author, proof) = (caller.author(&headers)?, params::proof(&headers)?);
+    let causal = Causal::of(&state, &headers)?.of_nothing()?;
     let bytes = body::read(&headers, body, BODY_BYTES_MAX, state.body_deadline).await?;
     let (id, receipt) = create_one(&state, &caller.renewed()?, &author, proof, &bytes).await?;
     let view = view_of(&receipt, &id)?;
     let location = format!("/api/v1/memories/{id}");
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(view)).into_response())
+    let answer = (StatusCode::CREATED, [(header::LOCATION, location)], Json(view));
+    Ok(causal.answer_write(&state, &receipt, answer))
 }
 
 /// Creates the memory that these bytes describe, as one row of a bulk write or as a request of its own.
@@ -72,8 +78,8 @@ pub(super) async fn create_one(
     let id = write.key.id.clone();
     // What stands where the caller does not reach must not show, and cannot be in its way.
     let condition = Condition::AbsentIn(caller.scope());
-    let result = state.node.write_proven(mutation(write, author.clone(), condition), None, proof).await;
-    match result {
+    let mutation = mutation(write, author.clone(), condition, None);
+    match state.node.write_proven(mutation, None, proof).await {
         Ok(receipt) => Ok((id, receipt)),
         Err(error) => Err(ApiError::of_write(error, id.as_str())),
     }
@@ -85,13 +91,18 @@ pub(super) async fn read(
     caller: Caller,
     id: PathOf<String>,
     query: QueryOf<OneQuery>,
-) -> Result<Json<MemoryView>, ApiError> {
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
     let (id, query) = (params::record_id(&params::path(id)?)?, params::query(query)?);
     let include = params::include(query.include.as_deref())?;
     let namespace = query.namespace()?;
-    let op = find::visible(&state.node, &caller, &id, namespace.as_ref()).await?;
-    let view = MemoryView::of(&op, include, state.embedding_space.as_ref()).ok().flatten();
-    view.map(Json).ok_or_else(|| ApiError::unreadable(id.as_str()))
+    let causal = Causal::of(&state, &headers)?;
+    causal.wait(&state).await?;
+    let found = find::visible(&state.node, &caller, &id, namespace.as_ref()).await?;
+    let view = MemoryView::of(&found.op, include, state.embedding_space.as_ref()).ok().flatten();
+    let mut view = view.ok_or_else(|| ApiError::unreadable(id.as_str()))?;
+    view.conflict = is_conflict(&found.ops()?);
+    Ok(causal.answer(&state, &found.op.key, found.read.record.versions(), Json(view)))
 }
 
 /// `PUT /api/v1/memories/{id}`
@@ -102,11 +113,11 @@ pub(super) async fn update(
     query: QueryOf<OneQuery>,
     headers: HeaderMap,
     body: HttpBody,
-) -> Result<Json<MemoryView>, ApiError> {
+) -> Result<Response, ApiError> {
     let (id, query) = (params::record_id(&params::path(id)?)?, params::query(query)?);
     Media::of(&headers, &[Media::Json])?;
     let (author, namespace) = (caller.author(&headers)?, query.namespace()?);
-    let proof = params::proof(&headers)?;
+    let (proof, causal) = (params::proof(&headers)?, Causal::of(&state, &headers)?);
     if let Some(namespace) = &namespace {
         caller.may_write(&author, namespace)?;
     }
@@ -115,27 +126,40 @@ pub(super) async fn update(
     let change: UpdateMemory = from_json(&bytes).map_err(ApiError::json)?;
     let mut tries = 1;
     loop {
-        // What the change is put on is the version that must still be visible when it is written.
-        let current = find::visible(&state.node, &caller, &id, namespace.as_ref()).await?;
-        caller.may_write(&author, &current.key.namespace)?;
-        let Body::Put { payload, embedding, .. } = &current.body else {
-            return Err(ApiError::deleted(id.as_str()));
-        };
-        if let Some(JsonObject(metadata)) = &change.metadata {
-            caller.may_name(&author, metadata, agent_named_in(payload).as_ref())?;
-        }
-        let before = CurrentMemory { key: &current.key, payload, embedding: embedding.as_ref() };
-        let write = change
-            .clone()
-            .into_write(before, state.wall.now())
-            .map_err(|faults| ApiError::faults(&faults))?;
-        let condition = Condition::Visible(current.dot.clone());
-        match state.node.write_proven(mutation(write, author.clone(), condition), None, proof).await {
-            Ok(receipt) => return view_of(&receipt, &id).map(Json),
-            Err(WriteError::Refused(WriteRefusal::Changed)) if tries < UPDATE_TRIES => tries += 1,
+        let base = find::base(&state, &caller, &causal, &id, namespace.as_ref()).await?;
+        let mutation = changed(&state, &caller, &author, base, change.clone())?;
+        // Without a token the change is put on what is visible by then.
+        let may_try_again = !matches!(causal, Causal::Since(_)) && tries < UPDATE_TRIES;
+        match state.node.write_proven(mutation, None, proof).await {
+            Ok(receipt) => {
+                let view = view_of(&receipt, &id)?;
+                return Ok(causal.answer_write(&state, &receipt, Json(view)));
+            }
+            Err(WriteError::Refused(WriteRefusal::Changed)) if may_try_again => tries += 1,
             Err(error) => return Err(ApiError::of_write(error, id.as_str())),
         }
     }
+}
+
+/// A change of what `base` says, by a caller who may write it.
+pub(super) fn changed(
+    state: &ApiState,
+    caller: &Caller,
+    author: &AgentId,
+    base: Base,
+    change: UpdateMemory,
+) -> Result<Mutation, ApiError> {
+    let Base { op, condition, seen } = base;
+    caller.may_write(author, &op.key.namespace)?;
+    let Body::Put { payload, embedding, .. } = &op.body else {
+        return Err(ApiError::deleted(op.key.id.as_str()));
+    };
+    if let Some(JsonObject(metadata)) = &change.metadata {
+        caller.may_name(author, metadata, agent_named_in(payload).as_ref())?;
+    }
+    let before = CurrentMemory { key: &op.key, payload, embedding: embedding.as_ref() };
+    let write = change.into_write(before, state.wall.now()).map_err(|faults| ApiError::faults(&faults))?;
+    Ok(mutation(write, author.clone(), condition, seen))
 }
 
 /// `DELETE /api/v1/memories/{id}`
@@ -145,29 +169,46 @@ pub(super) async fn delete(
     id: PathOf<String>,
     query: QueryOf<OneQuery>,
     headers: HeaderMap,
-) -> Result<Json<Deleted>, ApiError> {
+) -> Result<Response, ApiError> {
     let (id, query) = (params::record_id(&params::path(id)?)?, params::query(query)?);
     let (author, namespace) = (caller.author(&headers)?, query.namespace()?);
-    let proof = params::proof(&headers)?;
+    let (proof, causal) = (params::proof(&headers)?, Causal::of(&state, &headers)?);
     if let Some(namespace) = &namespace {
         caller.may_write(&author, namespace)?;
     }
-    let current = find::visible(&state.node, &caller, &id, namespace.as_ref()).await?;
-    caller.may_write(&author, &current.key.namespace)?;
-    let mutation =
-        Mutation { key: current.key, author, body: Body::Delete, condition: Condition::Present, token: None };
-    let receipt = state
-        .node
-        .write_proven(mutation, None, proof)
-        .await
-        .map_err(|error| ApiError::of_write(error, id.as_str()))?;
+    let mut base = find::base(&state, &caller, &causal, &id, namespace.as_ref()).await?;
+    if !matches!(causal, Causal::Since(_)) {
+        // Whatever is there by then is to go.
+        (base.condition, base.seen) = (Condition::Present, None);
+    }
+    let receipt = delete_of(&state, &caller, author, base, proof).await?;
+    Ok(causal.answer_write(&state, &receipt, Json(deleted_of(&receipt))))
+}
+
+/// Deletes what `base` says, by a caller who may write it.
+pub(super) async fn delete_of(
+    state: &ApiState,
+    caller: &Caller,
+    author: AgentId,
+    base: Base,
+    proof: Proof,
+) -> Result<WriteReceipt, ApiError> {
+    let Base { op, condition, seen } = base;
+    caller.may_write(&author, &op.key.namespace)?;
+    let id = op.key.id.clone();
+    let mutation = Mutation { key: op.key, author, body: Body::Delete, condition, token: seen };
+    let receipt = state.node.write_proven(mutation, None, proof).await;
+    receipt.map_err(|error| ApiError::of_write(error, id.as_str()))
+}
+
+pub(super) fn deleted_of(receipt: &WriteReceipt) -> Deleted {
     let op = &receipt.written.op;
-    Ok(Json(Deleted {
+    Deleted {
         id: op.key.id.to_string(),
         namespace: op.key.namespace.to_string(),
         dot: DotText(op.dot.clone()),
-        quorum: quorum_of(&receipt),
-    }))
+        quorum: quorum_of(receipt),
+    }
 }
 
 /// The author that a memory's metadata name, as they are stored.
@@ -175,13 +216,18 @@ fn agent_named_in(payload: &[u8]) -> Option<Value> {
     parse_payload(payload).ok()?.get("metadata")?.get(AGENT_FIELD).cloned()
 }
 
-fn mutation(write: MemoryWrite, author: AgentId, condition: Condition) -> Mutation {
+fn mutation(
+    write: MemoryWrite,
+    author: AgentId,
+    condition: Condition,
+    token: Option<VectorClock>,
+) -> Mutation {
     let MemoryWrite { key, payload, embedding } = write;
     let body = Body::Put { payload, embedding, archived: false };
-    Mutation { key, author, body, condition, token: None }
+    Mutation { key, author, body, condition, token }
 }
 
-fn view_of(receipt: &WriteReceipt, id: &RecordId) -> Result<MemoryView, ApiError> {
+pub(super) fn view_of(receipt: &WriteReceipt, id: &RecordId) -> Result<MemoryView, ApiError> {
     let view = MemoryView::of(&receipt.written.op, Include::Fields, None).ok().flatten();
     let mut view = view.ok_or_else(|| ApiError::unreadable(id.as_str()))?;
     view.quorum = Some(quorum_of(receipt));

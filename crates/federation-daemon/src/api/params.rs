@@ -57,6 +57,18 @@ pub(super) struct ListParams {
     pub(super) include: Option<String>,
 }
 
+/// The query of the list of conflicts.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConflictParams {
+    /// In this namespace alone.
+    pub(super) namespace: Option<String>,
+    /// So many at most.
+    pub(super) limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    pub(super) cursor: Option<String>,
+}
+
 /// The query of the status.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -17,6 +17,7 @@ mod certificates;
 mod clients;
 mod cluster;
 mod commands;
+mod conflicts;
 mod credentials;
 mod enrolment;
 mod receipt;

@@ -1,7 +1,7 @@
 //! Listing visible records in key order.
 
-use federation_core::port::store::{ListPage, ListQuery, StoreError};
-use federation_core::record::VersionState;
+use federation_core::port::store::{ListPage, ListQuery, Listed, StoreError};
+use federation_core::record::{Record, Version, VersionState};
 
 use super::Reads;
 use crate::disk::Disk;
@@ -9,13 +9,13 @@ use crate::index::Index;
 use crate::schema::keys;
 use crate::schema::values::Stored;
 
-/// The records whose visible version is not archived.
+/// The records that are asked for.
 pub(super) fn page<D: Disk, I: Index>(
     reads: &Reads<D, I>,
     query: &ListQuery,
 ) -> Result<ListPage, StoreError> {
     let mut page = ListPage { records: Vec::new(), next: None };
-    let mut bytes = 0;
+    let (mut bytes, mut looks) = (0, 0);
     let pin = reads.shared.log.pin();
     let (start, end) = match &query.namespace {
         Some(namespace) => {
@@ -29,7 +29,10 @@ pub(super) fn page<D: Disk, I: Index>(
         query.after.as_ref().map_or_else(|| start.clone(), |key| keys::after(&keys::record(key))).max(start);
     loop {
         let entries = reads.answer(reads.shared.index.scan(&from, &end, SCAN_ENTRIES).map_err(Into::into))?;
-        let Some((last, _)) = entries.last() else { return Ok(page) };
+        let Some((last, _)) = entries.last() else {
+            page.next = None;
+            return Ok(page);
+        };
         let mut next = keys::after(last);
         for (key, value) in &entries {
             let key = reads.answer(keys::read_record(key).map_err(Into::into))?;
@@ -39,12 +42,15 @@ pub(super) fn page<D: Disk, I: Index>(
                 next = if key.kind < query.kind { wanted } else { next_namespace(&key.namespace) };
                 break;
             }
+            if looks >= query.looks_max {
+                return Ok(page);
+            }
+            looks += 1;
+            page.next = Some(key.clone());
             let stored = reads.answer(Stored::decode(value).map_err(Into::into))?;
             let record = stored.record();
-            let Some(visible) = record.visible().filter(|v| v.state == VersionState::Present) else {
-                continue;
-            };
-            let Some((_, place)) = stored.version(&visible.dot) else { continue };
+            let Some(shown) = shown(&record, query.which) else { continue };
+            let Some((_, place)) = stored.version(&shown.dot) else { continue };
             let size = place.bytes as usize;
             let is_full = page.records.len() >= query.limit || bytes + size > query.bytes_max;
             if is_full && !page.records.is_empty() {
@@ -52,10 +58,21 @@ pub(super) fn page<D: Disk, I: Index>(
                 return Ok(page);
             }
             bytes += size;
-            let op = reads.op(&pin, visible, *place)?;
-            page.records.push((key, visible.clone(), op));
+            let op = reads.op(&pin, shown, *place)?;
+            page.records.push((key, shown.clone(), op));
         }
         from = next;
+    }
+}
+
+/// The version that stands for a record in a list; none: it is not listed.
+fn shown(record: &Record, which: Listed) -> Option<&Version> {
+    match which {
+        Listed::Visible => record.visible().filter(|version| version.state == VersionState::Present),
+        Listed::Concurrent => match record.versions() {
+            [] | [_] => None,
+            [.., last] => Some(record.visible().unwrap_or(last)),
+        },
     }
 }
 

@@ -9,7 +9,8 @@ use federation_core::dot_set::DotSet;
 use federation_core::id::{Kind, Namespace, RecordId};
 use federation_core::node_clock::NodeClock;
 use federation_core::port::store::{
-    Fact, ListPage, ListQuery, RefusalReason, Request, SessionPage, SessionQuery, SessionStart, StoreError,
+    Fact, ListPage, ListQuery, Listed, RefusalReason, Request, SessionPage, SessionQuery, SessionStart,
+    StoreError,
 };
 use federation_core::scope::Scope;
 use federation_core::seq_ranges::SeqRange;
@@ -224,18 +225,27 @@ fn records_are_listed_in_key_order_by_namespace_or_all() {
         ("event", Some("team/notes")),
         ("memory", Some("tea")),
     ] {
-        for (limit, bytes_max) in [(1, 1 << 20), (4, 1 << 20), (1_000, 1 << 20), (1_000, 1)] {
+        for (limit, bytes_max, looks_max) in [
+            (1, 1 << 20, 1_000),
+            (4, 1 << 20, 1_000),
+            (1_000, 1 << 20, 1_000),
+            (1_000, 1, 1_000),
+            (1_000, 1 << 20, 1),
+            (4, 1 << 20, 3),
+        ] {
             let (mut listed, mut after) = (Vec::new(), None);
             loop {
                 let query = ListQuery {
                     kind: Kind::new(kind).unwrap(),
                     namespace: namespace.map(|n| Namespace::new(n).unwrap()),
                     after,
+                    which: Listed::Visible,
+                    looks_max,
                     limit,
                     bytes_max,
                 };
                 let ListPage { records, next } = engine.reads().list(&query).unwrap();
-                assert!(records.len() <= limit);
+                assert!(records.len() <= limit.min(looks_max));
                 listed.extend(records.into_iter().map(|(key, _, _)| key));
                 match next {
                     Some(next) => after = Some(next),
@@ -244,6 +254,43 @@ fn records_are_listed_in_key_order_by_namespace_or_all() {
             }
             assert_eq!(listed, visible(kind, namespace), "{kind} in {namespace:?} by {limit}");
         }
+    }
+}
+
+#[test]
+fn records_with_several_live_versions_are_listed_by_bounded_looks() {
+    let mut engine = open();
+    write(&mut engine, (0..KEYS).map(|id| put(id, "alone")));
+    let (mut b, mut c) = (Model::of_node("b"), Model::of_node("c"));
+    let siblings = [2, 3, 17];
+    b.run(siblings.iter().map(|id| put(*id, "b")).collect());
+    c.run(vec![delete(3)]);
+    let received = b.ops.values().chain(c.ops.values());
+    write(&mut engine, received.map(|op| Change::Admit(op.clone())));
+    let mut expected: Vec<_> =
+        siblings.into_iter().map(key).filter(|key| key.kind == Kind::memory()).collect();
+    expected.sort();
+    assert!(!expected.is_empty());
+    for (limit, looks_max) in [(1_000, 1_000), (1, 1_000), (1_000, 1), (1_000, 7)] {
+        let (mut listed, mut after) = (Vec::new(), None);
+        loop {
+            let (kind, namespace, which) = (Kind::memory(), None, Listed::Concurrent);
+            let query = ListQuery { kind, namespace, after, which, looks_max, limit, bytes_max: 1 << 20 };
+            let ListPage { records, next } = engine.reads().list(&query).unwrap();
+            assert!(records.len() <= limit.min(looks_max));
+            for (key, shown, op) in records {
+                let record = engine.reads().record(&key).unwrap();
+                assert!(record.record.versions().len() > 1, "{key}");
+                assert_eq!(Some(&shown), record.record.visible(), "{key}");
+                assert!(record.ops.contains(&op), "{key}");
+                listed.push(key);
+            }
+            match next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        assert_eq!(listed, expected, "{limit}, {looks_max}");
     }
 }
 

@@ -30,6 +30,10 @@ pub struct MemoryView {
     pub author: String,
     /// Whether it is put away.
     pub archived: bool,
+    /// Whether other versions of it are live that say something else: written concurrently, and to be resolved
+    /// (`GET /api/v1/conflicts`). Said where one memory is read or resolved; absent means no.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub conflict: bool,
     /// What became of the quorum, on a write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quorum: Option<QuorumView>,
@@ -70,7 +74,8 @@ pub struct EmbeddingView {
     pub vector_base64: String,
 }
 
-const OWN_FIELDS: [&str; 8] = ["id", "namespace", "dot", "hlc", "author", "archived", "quorum", "embedding"];
+const OWN_FIELDS: [&str; 9] =
+    ["id", "namespace", "dot", "hlc", "author", "archived", "conflict", "quorum", "embedding"];
 
 /// Whether a view shows the vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +109,7 @@ impl MemoryView {
             hlc: op.hlc.to_string(),
             author: op.author.to_string(),
             archived: *archived,
+            conflict: false,
             quorum: None,
             embedding: shown.map(|embedding| EmbeddingView::of(embedding, own)),
             fields,

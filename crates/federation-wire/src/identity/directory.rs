@@ -214,6 +214,12 @@ impl Directory {
         (enrolled.state == KeyState::Active).then_some(&enrolled.public)
     }
 
+    /// A key of `node` under which its word counts: active or retired. What a revoked one signed may be of whoever took it.
+    pub fn trusted_key(&self, node: &NodeId, key: KeyId) -> Option<&PublicKey> {
+        let enrolled = self.key(node, key)?;
+        (enrolled.state != KeyState::Revoked).then_some(&enrolled.public)
+    }
+
     /// The node of which this is an active key, and the key's id.
     pub fn caller(&self, public: &PublicKey) -> Option<(&NodeId, KeyId)> {
         let id = public.id();

@@ -52,6 +52,13 @@ impl OwnKeys {
         std::iter::once(self.active.public()).chain(former).find(|key| key.id() == id)
     }
 
+    /// The key of this id, unless it was revoked: what that one signed may be of whoever took it.
+    pub fn trusted(&self, id: KeyId) -> Option<&PublicKey> {
+        let is_revoked =
+            self.former.iter().any(|key| key.public.id() == id && key.state == KeyState::Revoked);
+        self.public(id).filter(|_| !is_revoked)
+    }
+
     /// The key under which the node's own op of this dot may be sealed, or may have been: by the same rule as
     /// [`crate::identity::Directory::sealing_key`] for the others.
     ///

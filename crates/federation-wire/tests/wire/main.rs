@@ -8,6 +8,7 @@
 )]
 
 mod canonical;
+mod causal_tokens;
 mod frames;
 mod golden;
 mod limits;

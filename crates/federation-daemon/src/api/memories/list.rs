@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use federation_core::id::{Kind, Namespace, RecordId, RecordKey};
 use federation_core::op::SealedOp;
-use federation_core::port::store::{ListPage, ListQuery};
+use federation_core::port::store::{ListPage, ListQuery, Listed};
 use federation_core::record::Version;
 use federation_wire::api::status::MemoryList;
 use federation_wire::api::view::{Include, MemoryView};
@@ -103,6 +103,8 @@ impl Walk<'_> {
                 kind: Kind::memory(),
                 namespace: self.namespace.clone(),
                 after: self.position.take(),
+                which: Listed::Visible,
+                looks_max: usize::MAX,
                 limit: limit_now,
                 bytes_max: PAGE_BYTES_MAX,
             };

@@ -1,0 +1,4 @@
+//! Causal tokens of clients.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| federation_fuzz::run("causal_token", input));
