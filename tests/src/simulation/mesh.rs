@@ -78,12 +78,20 @@ struct Member {
     wall: SimulatedWall,
     disk: SimulatedDisk,
     indexes: OrderedIndexes,
-    /// Copies of the disk, and of who held what by then.
-    image: Option<(SimulatedDisk, Held)>,
+    image: Option<Image>,
     commit_ms: Arc<AtomicU64>,
     running: Option<Running>,
     /// Times that its disk was lost.
     losses: u64,
+}
+
+/// A copy of a node's disk, and what was known of it by then.
+#[derive(Clone)]
+struct Image {
+    disk: SimulatedDisk,
+    held: Held,
+    /// The namespaces that the node had kept on it.
+    kept: BTreeSet<String>,
 }
 
 struct Running {
@@ -448,16 +456,16 @@ impl Mesh {
         member.indexes = OrderedIndexes::new();
         member.losses += 1;
         self.books.replace(i, Held::default());
-        self.scopes.forget_earlier(i);
+        self.scopes.replace_disk(i, BTreeSet::new());
         self.disks.lose();
         self.disks.set(i, &self.member(i).disk);
     }
 
     /// Copies a node's disk as it is now: what a power cut would leave of it.
     pub fn keep_image(&mut self, i: usize) {
-        let held = self.books.held(i);
+        let (held, kept) = (self.books.held(i), self.scopes.on_disk(i));
         let Some(member) = self.nodes.get_mut(i) else { return };
-        member.image = Some((member.disk.fork().reopened(Loss::All), held));
+        member.image = Some(Image { disk: member.disk.fork().reopened(Loss::All), held, kept });
     }
 
     /// Whether there is a copy of the node's disk.
@@ -468,11 +476,12 @@ impl Mesh {
     /// The disk of a node that does not run goes back to its copy, if there is one.
     pub fn roll_back(&mut self, i: usize) {
         let Some(member) = self.nodes.get_mut(i) else { return };
-        let Some((disk, held)) = member.image.clone() else { return };
+        let Some(Image { disk, held, kept }) = member.image.clone() else { return };
         member.disk = disk.fork();
         member.indexes = OrderedIndexes::new();
         member.losses += 1;
         self.books.replace(i, held);
+        self.scopes.replace_disk(i, kept);
         self.disks.lose();
         self.disks.set(i, &self.member(i).disk);
     }

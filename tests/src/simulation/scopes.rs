@@ -142,12 +142,18 @@ impl MeshScopes {
         })
     }
 
-    /// A node has an empty disk: what it kept before is not on it.
-    pub fn forget_earlier(&self, node: usize) {
+    /// What a node keeps or has kept since it has its disk.
+    pub fn on_disk(&self, node: usize) -> BTreeSet<String> {
+        self.with(|inner| inner.on_disk.get(node).cloned().unwrap_or_default())
+    }
+
+    /// A node has another disk, on which is what it had kept when that was `had`: what it kept otherwise is not on it.
+    pub fn replace_disk(&self, node: usize, had: BTreeSet<String>) {
         self.with(|inner| {
             let keeps = inner.scopes.as_ref().and_then(|scopes| scopes.keeps.get(node));
             if let (Some(keeps), Some(on_disk)) = (keeps, inner.on_disk.get_mut(node)) {
-                on_disk.clone_from(keeps);
+                *on_disk = had;
+                on_disk.extend(keeps.iter().cloned());
             }
         });
     }

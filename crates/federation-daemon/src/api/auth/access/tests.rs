@@ -82,7 +82,12 @@ fn status<T>(result: Result<T, ApiError>) -> u16 {
 fn each_right_opens_its_routes_and_no_other() {
     let expected = |right: Right| -> BTreeSet<&str> {
         let routes: &[&str] = match right {
-            Right::Read => &["GET /api/v1/memories", "GET /api/v1/memories/{id}"],
+            Right::Read => &[
+                "GET /api/v1/memories",
+                "GET /api/v1/memories/{id}",
+                "GET /api/v1/conflicts",
+                "GET /api/v1/conflicts/{id}",
+            ],
             Right::Write => &[
                 "POST /api/v1/memories",
                 "POST /api/v1/memories/bulk",
@@ -118,7 +123,9 @@ fn each_right_opens_its_routes_and_no_other() {
         assert_eq!(open(&[right]), expected(right), "{right:?}");
     }
     let both = open(&[Right::Read, Right::Write]);
-    assert!(both.contains("PUT /api/v1/memories/{id}"), "a change reads and writes: {both:?}");
+    for change in ["PUT /api/v1/memories/{id}", "POST /api/v1/conflicts/{id}/resolve"] {
+        assert!(both.contains(change), "a change reads and writes: {both:?}");
+    }
     assert_eq!(open(&Right::ALL).len(), Endpoint::ALL.len() - 2, "all but the two that are open");
 }
 
