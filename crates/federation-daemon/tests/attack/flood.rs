@@ -47,9 +47,10 @@ async fn wrong_proofs_are_not_verified_to_the_last_and_cost_who_sends_them_its_r
     let (bench, loot) = Bench::recorded().await;
     let state = bench.state(VICTIM).await;
     let line = Line::open(ATTACKER, loot.victim.address).await.unwrap();
-    for _ in 0..20 {
-        let frame = loot.page_of_wrong_proofs(1);
-        let answer = line.send(Route::Push, &frame).await.unwrap();
+    // Made before: what is between two of them is time in which the sender's rate comes back.
+    let frames: Vec<_> = (0..20).map(|_| loot.page_of_wrong_proofs(1)).collect();
+    for frame in &frames {
+        let answer = line.send(Route::Push, frame).await.unwrap();
         assert!([200, 429].contains(&answer.status), "{}", answer.status);
     }
     let wrong = bench.counted(VICTIM, "admitted_ops", "proof_invalid").await;
