@@ -157,7 +157,8 @@ impl Desk {
             seed: random.next_u64(),
         };
         // Of two nodes both must hold a write: then either may be lost.
-        let config = NodeConfig { write_level: WriteLevel::All, ..NodeConfig::new(own.id, vec![endpoint]) };
+        let config =
+            NodeConfig { write_levels: WriteLevel::All.into(), ..NodeConfig::new(own.id, vec![endpoint]) };
         let node = Node::start(config, ports)?;
         let limits = ListenerLimits::default();
         let server = PeerServer::spawn(own.listener, PeerSecurity::Tls(tls), limits, Arc::new(node.clone()));

@@ -49,7 +49,7 @@ fn start(directory: &Path, boot: u64, peers: &[&MockPeer], key: &Arc<NodeKey>) -
         .iter()
         .map(|peer| PeerEndpoint { id: peer.id().clone(), url: PeerUrl::parse(&peer.url()).unwrap() });
     let config = NodeConfig {
-        write_level: WriteLevel::Count(1),
+        write_levels: WriteLevel::Count(1).into(),
         catchup_interval: None,
         hello_wait: Duration::from_millis(500),
         ..NodeConfig::new(id, endpoints.collect())

@@ -171,7 +171,7 @@ impl Reloader {
             changed: names(&changes.changed),
             n,
             w,
-            quorum_changed: changes.quorum != changes.quorum_before,
+            quorum_changed: changes.levels || changes.quorum != changes.quorum_before,
             peer_tls_changed: self.peer_tls.differs_from(credentials),
             client_tls_changed: self
                 .client_tls
@@ -205,7 +205,7 @@ fn membership(config: &Config) -> Membership {
     Membership {
         directory: config.directory.clone(),
         peers: config.peers.clone(),
-        write_level: config.write_level,
+        write_levels: config.write_levels.clone(),
     }
 }
 

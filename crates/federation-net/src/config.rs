@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use federation_core::id::NodeId;
 use federation_core::limits::{NONCES_PER_PEER_MAX, PEER_FRAMES_BURST, PEER_FRAMES_PER_SECOND};
-use federation_core::quorum::policy::WriteLevel;
+use federation_core::quorum::levels::WriteLevels;
 use federation_wire::identity::{Directory, PeerUrl};
 
 use crate::rate::Rate;
@@ -19,7 +19,7 @@ pub struct NodeConfig {
     /// The peers that are dialled and count in `n`.
     pub peers: Vec<PeerEndpoint>,
     /// How many nodes, this one included, must hold a write before it is answered OK.
-    pub write_level: WriteLevel,
+    pub write_levels: WriteLevels,
     /// How long a write waits for its quorum, from the call.
     pub ack_timeout: Duration,
     /// How often each peer is asked for what was missed; none: only at start, on a peer's return and after trouble.
@@ -43,7 +43,7 @@ pub struct Membership {
     /// Those who are dialled and count in `n`.
     pub peers: Vec<PeerEndpoint>,
     /// How many nodes must hold a write.
-    pub write_level: WriteLevel,
+    pub write_levels: WriteLevels,
 }
 
 /// A dialled peer.
@@ -61,7 +61,7 @@ impl NodeConfig {
         Self {
             node,
             peers,
-            write_level: WriteLevel::Majority,
+            write_levels: WriteLevels::default(),
             ack_timeout: Duration::from_secs(2),
             catchup_interval: Some(Duration::from_secs(30)),
             hello_wait: Duration::from_millis(500),

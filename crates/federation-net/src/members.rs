@@ -6,7 +6,7 @@ use std::sync::Arc;
 use federation_core::id::NodeId;
 use federation_core::limits::LIVE_LANE_OPS_MAX;
 use federation_core::link::LinkEvent;
-use federation_core::quorum::policy::WriteLevel;
+use federation_core::quorum::levels::WriteLevels;
 use federation_wire::identity::{Directory, EnrolledNode};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,7 @@ pub(crate) struct Members {
     /// Every enrolled peer, dialled or not.
     peers: BTreeMap<NodeId, Arc<Peer>>,
     /// Nodes that must hold a write, by the operator's setting.
-    write_level: WriteLevel,
+    pub(crate) write_levels: WriteLevels,
 }
 
 /// Links that are not driven yet.
@@ -46,13 +46,15 @@ pub struct Changes {
     pub quorum_before: (usize, usize),
     /// Nodes that count and nodes that must hold a write, from here on.
     pub quorum: (usize, usize),
+    /// Whether the nodes that must hold a write of some namespace are others.
+    pub levels: bool,
 }
 
 impl Changes {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         let lists = [&self.joined, &self.left, &self.moved, &self.changed];
-        lists.iter().all(|list| list.is_empty()) && self.quorum == self.quorum_before
+        lists.iter().all(|list| list.is_empty()) && self.quorum == self.quorum_before && !self.levels
     }
 }
 
@@ -96,9 +98,10 @@ impl Members {
                 }
             });
         }
-        let members = Self { peers, write_level: membership.write_level };
-        let (n, w) = (members.n(), members.w());
-        if w < 1 || w > n { Err(StartError::Quorum { w, n }) } else { Ok((members, links)) }
+        let members = Self { peers, write_levels: membership.write_levels.clone() };
+        let n = members.n();
+        let impossible = members.write_levels.all().map(|level| level.needed(n)).find(|w| *w < 1 || *w > n);
+        impossible.map_or(Ok((members, links)), |w| Err(StartError::Quorum { w, n }))
     }
 
     /// Nodes that count where all of them keep a namespace, this one included.
@@ -106,14 +109,9 @@ impl Members {
         self.dialled().count() + 1
     }
 
-    /// Nodes that must hold a write there, by the operator's setting.
+    /// Nodes that must hold a write there, by the operator's setting, where that says nothing else of its namespace.
     pub(crate) fn w(&self) -> usize {
-        self.w_of(self.n())
-    }
-
-    /// Nodes that must hold a write of a namespace that `n` keep, by the operator's setting.
-    pub(crate) fn w_of(&self, n: usize) -> usize {
-        self.write_level.needed(n)
+        self.write_levels.default.needed(self.n())
     }
 
     /// Every enrolled peer.
@@ -195,6 +193,7 @@ fn changes(before: &Members, after: &Members, was: &Directory, is: &Directory) -
         changed: known.into_iter().filter(|id| was.node(id) != is.node(id)).cloned().collect(),
         quorum_before: (before.n(), before.w()),
         quorum: (after.n(), after.w()),
+        levels: before.write_levels != after.write_levels,
     }
 }
 
@@ -223,7 +222,7 @@ mod tests {
         let endpoint =
             |node: &EnrolledNode| Some(PeerEndpoint { id: node.id.clone(), url: node.url.clone()? });
         let peers = directory.nodes().filter_map(endpoint).collect();
-        Membership { directory, peers, write_level: WriteLevel::Count(level) }
+        Membership { directory, peers, write_levels: WriteLevel::Count(level).into() }
     }
 
     fn members(membership: &Membership, before: Option<&Members>) -> Result<(Members, usize), StartError> {
@@ -251,6 +250,7 @@ mod tests {
             left: vec![id("c")],
             moved: vec![id("b")],
             changed: vec![id("b"), id("c"), id("d")],
+            levels: true,
             quorum_before: (4, 2),
             quorum: (4, 3),
         };

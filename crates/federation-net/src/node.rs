@@ -77,7 +77,7 @@ impl Node {
         let membership = Membership {
             directory: Directory::clone(&ports.enrolled.directory()),
             peers: config.peers.clone(),
-            write_level: config.write_level,
+            write_levels: config.write_levels.clone(),
         };
         let (members, links) = Members::new(&config.node, &membership, None, tasks.stop())?;
         let gate = Gate::new(

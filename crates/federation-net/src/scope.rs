@@ -81,7 +81,7 @@ impl Inner {
             }
         }
         let n_min = if is_uniform { drains.n } else { drains.n.min(2) };
-        drains.w_min = members.w_of(n_min).max(1);
+        drains.w_min = members.write_levels.needed_min(n_min).max(1);
         drains
     }
 }

@@ -166,7 +166,7 @@ fn plan(
     let replicas = inner.replicas(&members, namespace);
     let n = replicas.len() + 1;
     // A request may raise what the operator set, never lower it.
-    let set = members.w_of(n);
+    let set = members.write_levels.of(namespace).needed(n);
     let needed = level.map_or(set, |level| level.needed(n).max(set));
     if needed > n {
         return Err(WriteError::InsufficientPeers { needed, n });

@@ -316,7 +316,7 @@ impl Mesh {
         let membership = Membership {
             directory: Directory::new(&enrolments).expect("valid enrolments"),
             peers: self.endpoints(i),
-            write_level: WriteLevel::Majority,
+            write_levels: WriteLevel::Majority.into(),
         };
         let scope_changes = self.scopes.changes();
         let Some(running) = self.nodes.get_mut(i).and_then(|member| member.running.as_mut()) else { return };

@@ -81,8 +81,10 @@ impl Site {
         let failed = Box::new(|part| panic!("{part} failed"));
         let (store, _) = StoreHandle::open(directory.path(), setup, &mut |_, _| {}, failed).unwrap();
         let store: Arc<dyn ReplicaStore> = Arc::new(store);
-        let mut config =
-            NodeConfig { write_level: WriteLevel::Count(1), ..NodeConfig::new(id.clone(), Vec::new()) };
+        let mut config = NodeConfig {
+            write_levels: WriteLevel::Count(1).into(),
+            ..NodeConfig::new(id.clone(), Vec::new())
+        };
         config.peer_rate = given.peer_rate.unwrap_or(config.peer_rate);
         let enrolled = Enrolled::new(Directory::new(enrolments).unwrap());
         let credentials = given.credentials.unwrap_or_else(|| Credentials::of_node_key(&id, &key).unwrap());

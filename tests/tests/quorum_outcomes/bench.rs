@@ -150,7 +150,7 @@ impl Bench {
         };
         let store = open(setup);
         let config = NodeConfig {
-            write_level: WriteLevel::Count(w),
+            write_levels: WriteLevel::Count(w).into(),
             ack_timeout: ACK_TIMEOUT,
             // What is delivered here is delivered without being looked for from time to time.
             catchup_interval: None,
@@ -186,7 +186,7 @@ impl Bench {
         let membership = Membership {
             directory: Directory::new(enrolments).unwrap(),
             peers: self.peers.values().map(endpoint).collect(),
-            write_level: WriteLevel::Count(1),
+            write_levels: WriteLevel::Count(1).into(),
         };
         self.node.reload(membership).unwrap();
     }

@@ -11,7 +11,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use federation_core::id::AgentId;
-use federation_net::Proof;
 use federation_wire::api::DotText;
 use federation_wire::api::status::BulkRow;
 use http_body::Frame;
@@ -24,7 +23,7 @@ use crate::api::body::{self, BODY_BYTES_MAX, Media};
 use crate::api::error::{ApiError, ErrorAnswer};
 use crate::api::guard::PanicGuard;
 use crate::api::memories::{create_one, error_body, quorum_of};
-use crate::api::params;
+use crate::api::params::{self, Promise};
 use crate::api::state::ApiState;
 
 /// Rows of one request that are written at once: enough for them to share group commits and pages.
@@ -42,14 +41,14 @@ pub(super) async fn create_many(
     body: Body,
 ) -> Result<Response, ApiError> {
     let media = Media::of(&headers, &[Media::Ndjson, Media::Json])?;
-    let (author, proof) = (caller.author(&headers)?, params::proof(&headers)?);
+    let (author, promise) = (caller.author(&headers)?, params::promise(&headers)?);
     let permit = Arc::clone(&state.bulk_permits).try_acquire_owned().map_err(|_| {
         let message = "this node serves as many bulk requests as it may: try again, or another node";
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
     })?;
     let guard = PanicGuard(state.failed.clone());
     let (outcomes, rows) = mpsc::channel(ROWS_IN_FLIGHT_MAX);
-    let mut writer = RowWriter { state: state.clone(), caller, author, proof, next_row: 0, outcomes };
+    let mut writer = RowWriter { state: state.clone(), caller, author, promise, next_row: 0, outcomes };
     match media {
         Media::Json => {
             let bytes = body::read(&headers, body, ARRAY_BYTES_MAX, state.body_deadline).await?;
@@ -86,7 +85,7 @@ struct RowWriter {
     state: ApiState,
     caller: Caller,
     author: AgentId,
-    proof: Proof,
+    promise: Promise,
     next_row: u64,
     outcomes: mpsc::Sender<oneshot::Receiver<BulkRow>>,
 }
@@ -109,11 +108,11 @@ impl RowWriter {
         };
         let (done, outcome) = oneshot::channel();
         self.outcomes.send(outcome).await.map_err(|_| Gone)?;
-        let (state, author, proof) = (self.state.clone(), self.author.clone(), self.proof);
+        let (state, author, promise) = (self.state.clone(), self.author.clone(), self.promise);
         let guard = PanicGuard(state.failed.clone());
         let mut writing = Box::pin(async move {
             let _guard = guard;
-            let outcome = outcome_of(number, create_one(&state, &caller, &author, proof, &row).await);
+            let outcome = outcome_of(number, create_one(&state, &caller, &author, promise, &row).await);
             // Nobody listens any more: the row is written all the same.
             let _ = done.send(outcome);
         });

@@ -98,7 +98,7 @@ pub(super) async fn resolve(
     let (id, query) = (params::record_id(&params::path(id)?)?, params::query(query)?);
     Media::of(&headers, &[Media::Json])?;
     let (author, namespace) = (caller.author(&headers)?, query.namespace()?);
-    let (proof, causal) = (params::proof(&headers)?, Causal::of(&state, &headers)?);
+    let (promise, causal) = (params::promise(&headers)?, Causal::of(&state, &headers)?);
     let Causal::Since(token) = &causal else {
         let message = "the token that came with the versions: it says which ones are resolved";
         return Err(ApiError::field(CAUSAL_HEADER, "causal_token_required", message));
@@ -119,7 +119,7 @@ pub(super) async fn resolve(
     }
     let mutation = match (delete, change) {
         (true, None) if keep.is_none() => {
-            let receipt = delete_of(&state, &caller, author, base, proof).await?;
+            let receipt = delete_of(&state, &caller, author, base, promise).await?;
             return Ok(causal.answer_write(&state, &receipt, Json(deleted_of(&receipt))));
         }
         (true, _) => {
@@ -137,7 +137,7 @@ pub(super) async fn resolve(
             Mutation { key: op.key, author, body: op.body, condition, token: seen }
         }
     };
-    let receipt = state.node.write_proven(mutation, None, proof).await;
+    let receipt = state.node.write_proven(mutation, promise.level, promise.proof).await;
     let receipt = receipt.map_err(|error| ApiError::of_write(error, id.as_str()))?;
     let mut answer = view_of(&receipt, &id)?;
     // What was written since the token was given stays beside it.

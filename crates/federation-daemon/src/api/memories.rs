@@ -15,8 +15,8 @@ use federation_core::decide::{Condition, Mutation, WriteRefusal};
 use federation_core::id::{AgentId, RecordId};
 use federation_core::op::Body;
 use federation_core::vector_clock::VectorClock;
+use federation_net::WriteReceipt;
 use federation_net::error::WriteError;
-use federation_net::{Proof, WriteReceipt};
 use federation_wire::api::conflict::is_conflict;
 use federation_wire::api::error::from_json;
 use federation_wire::api::memory::{CreateMemory, CurrentMemory, MemoryWrite, UpdateMemory};
@@ -31,7 +31,7 @@ use crate::api::body::{self, BODY_BYTES_MAX, Media};
 use crate::api::causal::Causal;
 use crate::api::error::ApiError;
 use crate::api::memories::find::Base;
-use crate::api::params::{self, OneQuery};
+use crate::api::params::{self, OneQuery, Promise};
 use crate::api::state::ApiState;
 use crate::random;
 
@@ -49,10 +49,10 @@ pub(super) async fn create(
     body: HttpBody,
 ) -> Result<Response, ApiError> {
     Media::of(&headers, &[Media::Json])?;
-    let (author, proof) = (caller.author(&headers)?, params::proof(&headers)?);
+    let (author, promise) = (caller.author(&headers)?, params::promise(&headers)?);
     let causal = Causal::of(&state, &headers)?.of_nothing()?;
     let bytes = body::read(&headers, body, BODY_BYTES_MAX, state.body_deadline).await?;
-    let (id, receipt) = create_one(&state, &caller.renewed()?, &author, proof, &bytes).await?;
+    let (id, receipt) = create_one(&state, &caller.renewed()?, &author, promise, &bytes).await?;
     let view = view_of(&receipt, &id)?;
     let location = format!("/api/v1/memories/{id}");
     let answer = (StatusCode::CREATED, [(header::LOCATION, location)], Json(view));
@@ -64,7 +64,7 @@ pub(super) async fn create_one(
     state: &ApiState,
     caller: &Caller,
     author: &AgentId,
-    proof: Proof,
+    promise: Promise,
     bytes: &[u8],
 ) -> Result<(RecordId, WriteReceipt), ApiError> {
     let create: CreateMemory = from_json(bytes).map_err(ApiError::json)?;
@@ -79,7 +79,7 @@ pub(super) async fn create_one(
     // What stands where the caller does not reach must not show, and cannot be in its way.
     let condition = Condition::AbsentIn(caller.scope());
     let mutation = mutation(write, author.clone(), condition, None);
-    match state.node.write_proven(mutation, None, proof).await {
+    match state.node.write_proven(mutation, promise.level, promise.proof).await {
         Ok(receipt) => Ok((id, receipt)),
         Err(error) => Err(ApiError::of_write(error, id.as_str())),
     }
@@ -117,7 +117,7 @@ pub(super) async fn update(
     let (id, query) = (params::record_id(&params::path(id)?)?, params::query(query)?);
     Media::of(&headers, &[Media::Json])?;
     let (author, namespace) = (caller.author(&headers)?, query.namespace()?);
-    let (proof, causal) = (params::proof(&headers)?, Causal::of(&state, &headers)?);
+    let (promise, causal) = (params::promise(&headers)?, Causal::of(&state, &headers)?);
     if let Some(namespace) = &namespace {
         caller.may_write(&author, namespace)?;
     }
@@ -130,7 +130,7 @@ pub(super) async fn update(
         let mutation = changed(&state, &caller, &author, base, change.clone())?;
         // Without a token the change is put on what is visible by then.
         let may_try_again = !matches!(causal, Causal::Since(_)) && tries < UPDATE_TRIES;
-        match state.node.write_proven(mutation, None, proof).await {
+        match state.node.write_proven(mutation, promise.level, promise.proof).await {
             Ok(receipt) => {
                 let view = view_of(&receipt, &id)?;
                 return Ok(causal.answer_write(&state, &receipt, Json(view)));
@@ -172,7 +172,7 @@ pub(super) async fn delete(
 ) -> Result<Response, ApiError> {
     let (id, query) = (params::record_id(&params::path(id)?)?, params::query(query)?);
     let (author, namespace) = (caller.author(&headers)?, query.namespace()?);
-    let (proof, causal) = (params::proof(&headers)?, Causal::of(&state, &headers)?);
+    let (promise, causal) = (params::promise(&headers)?, Causal::of(&state, &headers)?);
     if let Some(namespace) = &namespace {
         caller.may_write(&author, namespace)?;
     }
@@ -181,7 +181,7 @@ pub(super) async fn delete(
         // Whatever is there by then is to go.
         (base.condition, base.seen) = (Condition::Present, None);
     }
-    let receipt = delete_of(&state, &caller, author, base, proof).await?;
+    let receipt = delete_of(&state, &caller, author, base, promise).await?;
     Ok(causal.answer_write(&state, &receipt, Json(deleted_of(&receipt))))
 }
 
@@ -191,13 +191,13 @@ pub(super) async fn delete_of(
     caller: &Caller,
     author: AgentId,
     base: Base,
-    proof: Proof,
+    promise: Promise,
 ) -> Result<WriteReceipt, ApiError> {
     let Base { op, condition, seen } = base;
     caller.may_write(&author, &op.key.namespace)?;
     let id = op.key.id.clone();
     let mutation = Mutation { key: op.key, author, body: Body::Delete, condition, token: seen };
-    let receipt = state.node.write_proven(mutation, None, proof).await;
+    let receipt = state.node.write_proven(mutation, promise.level, promise.proof).await;
     receipt.map_err(|error| ApiError::of_write(error, id.as_str()))
 }
 

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use federation_core::id::{AgentId, Kind, Namespace, RecordId, RecordKey};
+use federation_core::quorum::policy::WriteLevel;
 use federation_core::scope::Scope;
 use federation_net::Proof;
 use federation_wire::api::view::Include;
@@ -17,6 +18,8 @@ use crate::api::error::ApiError;
 const ANONYMOUS: &str = "anonymous";
 /// The header that names the author.
 pub(super) const AGENT_HEADER: &str = "x-agent-id";
+/// The header that asks for more nodes than the operator does.
+pub(super) const LEVEL_HEADER: &str = "x-quorum-writes";
 /// The header that asks for a quorum receipt.
 pub(super) const RECEIPT_HEADER: &str = "x-quorum-receipt";
 /// Memories on a page unless the client says.
@@ -169,17 +172,30 @@ fn agent_id(text: &str) -> Result<AgentId, ApiError> {
     AgentId::new(text).map_err(|fault| ApiError::field(AGENT_HEADER, "invalid_agent_id", fault.to_string()))
 }
 
-/// Whether the writer wants a quorum receipt, or 422 if the header says neither.
-pub(super) fn proof(headers: &HeaderMap) -> Result<Proof, ApiError> {
-    match headers.get(RECEIPT_HEADER).map(HeaderValue::as_bytes) {
-        None | Some(b"0") => Ok(Proof::Acks),
-        Some(b"1") => Ok(Proof::SignedAcks),
-        Some(_) => Err(ApiError::field(
-            RECEIPT_HEADER,
-            "invalid_header",
-            format!("{RECEIPT_HEADER} is 1, or absent"),
-        )),
-    }
+/// What a writer asks of its answer, beyond what the operator has set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Promise {
+    /// How many nodes must hold the write, if that is more.
+    pub(super) level: Option<WriteLevel>,
+    /// Whether each of them signs it.
+    pub(super) proof: Proof,
+}
+
+/// What the writer asks of its answer, or 422 if a header says nothing that can be asked.
+pub(super) fn promise(headers: &HeaderMap) -> Result<Promise, ApiError> {
+    let refused = |header, message: String| ApiError::field(header, "invalid_header", message);
+    let level = match headers.get(LEVEL_HEADER).map(HeaderValue::to_str) {
+        None => None,
+        Some(text) => Some(text.ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
+            refused(LEVEL_HEADER, format!("{LEVEL_HEADER} is one, majority, all, or a number from 1"))
+        })?),
+    };
+    let proof = match headers.get(RECEIPT_HEADER).map(HeaderValue::as_bytes) {
+        None | Some(b"0") => Proof::Acks,
+        Some(b"1") => Proof::SignedAcks,
+        Some(_) => return Err(refused(RECEIPT_HEADER, format!("{RECEIPT_HEADER} is 1, or absent"))),
+    };
+    Ok(Promise { level, proof })
 }
 
 /// A key as a cursor: opaque to clients.
@@ -222,13 +238,32 @@ mod tests {
     #[test]
     fn a_receipt_is_asked_for_by_one_word() {
         let mut headers = HeaderMap::new();
-        assert_eq!(proof(&headers).unwrap(), Proof::Acks);
+        assert_eq!(promise(&headers).unwrap(), Promise { level: None, proof: Proof::Acks });
         for (word, expect) in
             [("1", Some(Proof::SignedAcks)), ("0", Some(Proof::Acks)), ("yes", None), ("", None)]
         {
             headers.insert(RECEIPT_HEADER, word.parse().unwrap());
-            let found = proof(&headers).map_err(|error| error.status.as_u16());
+            let found = promise(&headers).map(|asked| asked.proof).map_err(|error| error.status.as_u16());
             assert_eq!(found, expect.ok_or(422), "{word:?}");
+        }
+    }
+
+    #[test]
+    fn a_level_is_a_word_or_a_number() {
+        let mut headers = HeaderMap::new();
+        for (word, expect) in [
+            ("one", Some(WriteLevel::One)),
+            ("majority", Some(WriteLevel::Majority)),
+            ("all", Some(WriteLevel::All)),
+            ("3", Some(WriteLevel::Count(3))),
+            ("0", None),
+            ("-1", None),
+            ("All", None),
+            ("", None),
+        ] {
+            headers.insert(LEVEL_HEADER, word.parse().unwrap());
+            let found = promise(&headers).map(|asked| asked.level).map_err(|error| error.status.as_u16());
+            assert_eq!(found, expect.map(Some).ok_or(422), "{word:?}");
         }
     }
 

@@ -200,7 +200,7 @@ impl Running {
         let (peer_tls, security) = peer_security(&id, &key, enrolled.clone(), config.peer_tls)?;
         let transport = Arc::new(HttpTransport::new(peer_tls.clone()));
         let node_config = NodeConfig {
-            write_level: config.write_level,
+            write_levels: config.write_levels,
             ack_timeout: config.ack_timeout,
             catchup_interval: config.catchup_interval,
             ..NodeConfig::new(id, config.peers)

@@ -57,7 +57,11 @@ pub fn run(args: ConfigArgs) -> Result<(), Faults> {
             let peers: Vec<_> =
                 found.peers.iter().map(|peer| format!("{} at {}", peer.id, peer.url)).collect();
             println!("node {}, key {}", found.node, found.keys.active().id());
-            println!("a write is on {} of {n} nodes before it is answered", found.write_level.needed(n));
+            let levels = &found.write_levels;
+            println!("a write is on {} of {n} nodes before it is answered", levels.default.needed(n));
+            for (scope, level) in &levels.by_namespace {
+                println!("in {scope}: on {}", level.needed(n));
+            }
             println!("peers: {}", if peers.is_empty() { "none".to_owned() } else { peers.join(", ") });
             match found.clients.tokens {
                 None => println!("tokens: none configured, the client address is open to this machine"),

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use federation_core::id::IdError;
+use federation_core::quorum::levels::NamespaceLevelError;
 use federation_core::quorum::policy::{LevelError, PolicyError};
 use federation_core::scope::ScopeError;
 use federation_net::tls::PkiFault;
@@ -189,9 +190,19 @@ pub enum Fault {
         /// What is wrong.
         fault: LevelError,
     },
+    /// The write level of some namespaces is not one.
+    #[error("quorum_writes_in: {text:?}: {fault}")]
+    NamespaceLevel {
+        /// What was given.
+        text: String,
+        /// What is wrong.
+        fault: NamespaceLevelError,
+    },
     /// The write level does not fit the number of nodes.
-    #[error("quorum_writes: {level}: {fault}; {n} = this node and {} peers: lower W, or enrol and pick more peers", n.saturating_sub(1))]
+    #[error("{setting}: {level}: {fault}; {n} = this node and {} peers: lower W, or enrol and pick more peers", n.saturating_sub(1))]
     Quorum {
+        /// The setting.
+        setting: &'static str,
         /// The level.
         level: String,
         /// Nodes that count.

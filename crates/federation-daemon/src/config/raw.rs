@@ -72,6 +72,7 @@ settings! {
     tokens_file: PathBuf = "<none>", "Client tokens, mode 0600, never in the data directory; must exist when named; without it clients are not told apart";
     replica_scope: ScopeText = "**", "Namespaces that this node keeps, as globs, comma-separated; if it keeps more than before, it re-bootstraps";
     quorum_writes: LevelText = "majority", "Nodes that must hold a write before it is answered 201: one, majority, all, or a number";
+    quorum_writes_in: LevelList = "<none>", "The same for some namespaces, as <glob>=<level>, comma-separated; the first that has a namespace counts";
     quorum_peers: UrlList = "<all enrolled peers with a url>", "Peer URLs to dial, comma-separated; each must be enrolled";
     quorum_timeout_ms: u64 = "2000", "Milliseconds that a write waits for its quorum";
     catchup_interval_secs: u64 = "30", "Seconds between catch-ups with each peer; 0: only at start and on a peer's return";
@@ -93,6 +94,11 @@ pub fn default_of(key: &str) -> &'static str {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "TextOrNumber")]
 pub struct LevelText(pub String);
+
+/// Write levels of namespaces: comma-separated in a flag, a list or such a text in a config file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "TextOrList")]
+pub struct LevelList(pub Vec<String>);
 
 /// Globs on namespaces: comma-separated in a flag, a list or such a text in a config file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -134,37 +140,27 @@ impl FromStr for LevelText {
     }
 }
 
-impl From<TextOrList> for UrlList {
-    fn from(value: TextOrList) -> Self {
-        match value {
-            TextOrList::List(urls) => Self(urls),
-            TextOrList::Text(text) => Self(split(&text)),
+macro_rules! list {
+    ($($name:ident)+) => {$(
+        impl From<TextOrList> for $name {
+            fn from(value: TextOrList) -> Self {
+                match value {
+                    TextOrList::List(parts) => Self(parts),
+                    TextOrList::Text(text) => Self(split(&text)),
+                }
+            }
         }
-    }
-}
 
-impl FromStr for UrlList {
-    type Err = std::convert::Infallible;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(split(text)))
-    }
-}
-
-impl From<TextOrList> for ScopeText {
-    fn from(value: TextOrList) -> Self {
-        match value {
-            TextOrList::List(globs) => Self(globs),
-            TextOrList::Text(text) => Self(split(&text)),
+        impl FromStr for $name {
+            type Err = std::convert::Infallible;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Ok(Self(split(text)))
+            }
         }
-    }
+    )+};
 }
 
-impl FromStr for ScopeText {
-    type Err = std::convert::Infallible;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(split(text)))
-    }
-}
+list! { LevelList ScopeText UrlList }
 
 fn split(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()

@@ -9,6 +9,7 @@ use std::time::Duration;
 use federation_core::embedding::EmbeddingSpace;
 use federation_core::id::NodeId;
 use federation_core::limits::{EMBEDDING_DIM_MAX, EMBEDDING_MODEL_BYTES_MAX};
+use federation_core::quorum::levels::{NamespaceLevel, WriteLevels};
 use federation_core::quorum::policy::WriteLevel;
 use federation_core::scope::Scope;
 use federation_net::config::PeerEndpoint;
@@ -60,7 +61,7 @@ pub struct Config {
     /// What it keeps.
     pub replica_scope: Scope,
     /// How many nodes must hold a write.
-    pub write_level: WriteLevel,
+    pub write_levels: WriteLevels,
     /// How long a write waits for them.
     pub ack_timeout: Duration,
     /// How often each peer is asked for what was missed.
@@ -151,19 +152,19 @@ impl Found {
         if let Some(directory) = &picked.directory {
             tls::check_bound(&raw, directory, picked.endpoints.iter().map(|peer| &peer.id), &mut faults);
         }
-        let write_level = write_level(&raw, picked.n, &mut faults);
+        let write_levels = write_levels(&raw, picked.n, &mut faults);
         let replica_scope = take(&mut faults, replica_scope(&raw)).unwrap_or_default();
         let times = Times::read(&raw, &mut faults);
         let requests_max = requests_max(&raw, &mut faults);
         let clients = clients::read(&raw, &data_dir, &mut faults);
         let embedding_space = embedding_space(&raw, &mut faults);
-        let parts = (node, keys, picked.directory, write_level, listen, peer_listen);
+        let parts = (node, keys, picked.directory, write_levels, listen, peer_listen);
         let config = match parts {
             (
                 Some(node),
                 Some(keys),
                 Some(directory),
-                Some(write_level),
+                Some(write_levels),
                 Some(client_address),
                 Some(peer_address),
             ) => Some(Config {
@@ -176,7 +177,7 @@ impl Found {
                 client_tls,
                 peer_tls,
                 replica_scope,
-                write_level,
+                write_levels,
                 ack_timeout: times.ack,
                 catchup_interval: (!times.catchup.is_zero()).then_some(times.catchup),
                 data_dir: data_dir.clone(),
@@ -269,13 +270,30 @@ impl<'a> Listen<'a> {
     }
 }
 
-fn write_level(raw: &RawConfig, n: usize, faults: &mut Vec<Fault>) -> Option<WriteLevel> {
+fn write_levels(raw: &RawConfig, n: usize, faults: &mut Vec<Fault>) -> Option<WriteLevels> {
     let text = raw.quorum_writes.as_ref().map_or(defaults::quorum_writes, |level| level.0.as_str());
-    let level: Result<WriteLevel, _> =
-        text.parse().map_err(|fault| Fault::Level { text: text.to_owned(), fault });
-    let level = take(faults, level)?;
-    let fits = level.resolve(n).map_err(|fault| Fault::Quorum { level: text.to_owned(), n, fault });
-    take(faults, fits).map(|_| level)
+    let default = text.parse().map_err(|fault| Fault::Level { text: text.to_owned(), fault });
+    let default = fitting("quorum_writes", text, n, take(faults, default), faults);
+    let mut by_namespace = Vec::new();
+    for text in raw.quorum_writes_in.iter().flat_map(|list| &list.0) {
+        let named = text.parse().map_err(|fault| Fault::NamespaceLevel { text: text.clone(), fault });
+        let Some(NamespaceLevel { scope, level }) = take(faults, named) else { continue };
+        by_namespace
+            .extend(fitting("quorum_writes_in", text, n, Some(level), faults).map(|level| (scope, level)));
+    }
+    Some(WriteLevels { default: default?, by_namespace })
+}
+
+/// The level, if `n` nodes can supply it.
+fn fitting(
+    setting: &'static str,
+    text: &str,
+    n: usize,
+    level: Option<WriteLevel>,
+    faults: &mut Vec<Fault>,
+) -> Option<WriteLevel> {
+    let fits = level?.resolve(n).map_err(|fault| Fault::Quorum { setting, level: text.to_owned(), n, fault });
+    take(faults, fits).and(level)
 }
 
 fn replica_scope(raw: &RawConfig) -> Result<Scope, Fault> {

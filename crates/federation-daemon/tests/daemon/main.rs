@@ -20,6 +20,7 @@ mod commands;
 mod conflicts;
 mod credentials;
 mod enrolment;
+mod levels;
 mod receipt;
 mod reload;
 mod sample;
