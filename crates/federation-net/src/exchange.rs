@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use federation_core::id::BootId;
-use federation_core::quorum::ack_tracker::PeerFailure;
+use federation_core::quorum::ack_tracker::{PeerFailure, PeerOutcome};
 use federation_wire::frame::Route;
 use federation_wire::slug::Slug;
 use federation_wire::v1::nack::Nack;
@@ -35,6 +35,17 @@ pub(crate) enum ExchangeError {
 }
 
 impl ExchangeError {
+    /// What an operator is told: the peer's own word if it has said one.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Nack(slug) => slug.as_str(),
+            Self::WrongBoot(_) => Slug::WrongBoot.as_str(),
+            Self::Transport(_) | Self::TimedOut | Self::Stopped | Self::Invalid => {
+                PeerOutcome::Failed(self.failure()).slug()
+            }
+        }
+    }
+
     /// What it means for the writes that wait for the peer.
     pub(crate) fn failure(self) -> PeerFailure {
         match self {

@@ -206,6 +206,22 @@ async fn a_hello_that_was_overtaken_is_said_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_takes_no_hello_is_down_for_the_reason_that_it_gives() {
+    let mut bench = Bench::with_peers_up(1, &["a"]).await;
+    for slug in [Slug::DiskFull, Slug::PeerRevoked] {
+        bench.peer_mut("a").leave().await;
+        bench.peer("a").answer_hellos(Manner::Rejecting(slug));
+        bench.peer_mut("a").arrive();
+        bench.write("r").await.met();
+        eventually("the peer's word is told", || {
+            let status = bench.node.status();
+            status.peers.iter().any(|peer| peer.last_error == Some(slug.as_str()))
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_calls_every_hello_overtaken_is_not_asked_without_end() {
     let bench = Bench::start(2, &["a"], |peer| {
         peer.answer_hellos(Manner::Rejecting(Slug::Overtaken));

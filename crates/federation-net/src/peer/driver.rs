@@ -16,6 +16,7 @@ use super::hello::{HelloOutcome, say_hello};
 use super::pull::run_pull;
 use super::push::{run_push, send_live};
 use super::{LinkReport, Peer, PeerMessage};
+use crate::exchange::ExchangeError;
 use crate::inner::Inner;
 use crate::status::LinkState;
 use crate::transport::Connection;
@@ -34,7 +35,7 @@ pub(crate) struct Active {
 
 /// What a job of the driver came to.
 enum JobDone {
-    Hello(Result<HelloOutcome, PeerFailure>),
+    Hello(Result<HelloOutcome, ExchangeError>),
     Event(LinkEvent),
 }
 
@@ -134,11 +135,13 @@ impl Driver {
                 self.last_error = None;
                 self.feed(LinkEvent::HelloAnswered { lacks, offers });
             }
-            JobDone::Hello(Err(failure)) => {
-                self.last_error = Some(slug(failure));
-                self.feed(LinkEvent::HelloFailed(failure));
-                if self.link.phase() == LinkPhase::Down && self.link.failed_attempts() == 1 {
-                    tracing::info!(peer = %self.peer.id, error = slug(failure), "the peer is down");
+            JobDone::Hello(Err(error)) => {
+                let before = self.last_error.replace(error.word());
+                self.feed(LinkEvent::HelloFailed(error.failure()));
+                // Not at each attempt: every burst of writes makes one.
+                let is_news = self.link.failed_attempts() == 1 || before != self.last_error;
+                if self.link.phase() == LinkPhase::Down && is_news {
+                    tracing::info!(peer = %self.peer.id, error = error.word(), "the peer is down");
                 }
             }
         }
@@ -225,8 +228,4 @@ fn count_out(inner: &Inner, peer: &Peer, ops: &[Arc<Written>], failure: PeerFail
     inner.with_open_writes(|open, _, out| {
         open.coordinator.failed(&peer.id, ops.iter().map(|op| &op.op.dot), failure, out);
     });
-}
-
-fn slug(failure: PeerFailure) -> &'static str {
-    federation_core::quorum::ack_tracker::PeerOutcome::Failed(failure).slug()
 }

@@ -9,7 +9,6 @@ use federation_core::link::LinkEvent;
 use federation_core::node_clock::NodeClock;
 use federation_core::planted::{Defect, is_planted};
 use federation_core::port::store::{Fact, PeerFact, Request, Snapshot, StoreError};
-use federation_core::quorum::ack_tracker::PeerFailure;
 use federation_core::rejoin::{DrainedPeer, Standing, judge};
 use federation_core::time::WallMs;
 use federation_wire::frame::Route;
@@ -52,8 +51,8 @@ pub(crate) async fn say_hello(
     inner: &Arc<Inner>,
     peer: &Arc<Peer>,
     active: Option<Active>,
-) -> Result<HelloOutcome, PeerFailure> {
-    let Some(endpoint) = &peer.endpoint else { return Err(PeerFailure::Abandoned) };
+) -> Result<HelloOutcome, ExchangeError> {
+    let Some(endpoint) = &peer.endpoint else { return Err(ExchangeError::Stopped) };
     let is_fresh = active.is_none();
     let (connection, mut boot) = if let Some(active) = active {
         (active.connection, active.boot)
@@ -61,18 +60,18 @@ pub(crate) async fn say_hello(
         let connect = tokio::time::timeout(inner.config.ack_timeout, inner.transport.connect(endpoint));
         let connect =
             async { connect.await.map_err(|_| ExchangeError::TimedOut)?.map_err(ExchangeError::Transport) };
-        (unless_stopped(&peer.stop, connect).await.map_err(ExchangeError::failure)?, BootId(0))
+        (unless_stopped(&peer.stop, connect).await?, BootId(0))
     };
     let mine = inner.snapshot().clock.clone();
     let converse = |boot| converse(inner, peer, &connection, boot);
     let theirs;
-    (boot, theirs) = converse(boot).await.map_err(|error| failure(peer, error))?;
+    (boot, theirs) = converse(boot).await?;
     let (mut lacks, mut offers) = compare(inner, peer, boot, &mine, &theirs, &theirs);
     if !is_fresh && (lacks || offers) {
         // What was on its way a moment ago may have arrived: only what is still missing needs a session.
         tokio::time::sleep(RECHECK).await;
         let later;
-        (boot, later) = converse(boot).await.map_err(|error| failure(peer, error))?;
+        (boot, later) = converse(boot).await?;
         (lacks, offers) = compare(inner, peer, boot, &mine, &later, &theirs);
     }
     Ok(HelloOutcome { connection, boot, lacks, offers })
@@ -105,14 +104,6 @@ pub(crate) fn must_drain(inner: &Inner, peer: &Peer, snapshot: &Snapshot) -> boo
         let is_drained = peer.state().drained.is_some() || under_way.drained.contains(&peer.id);
         !is_drained && inner.drains(&snapshot.facts).sources.iter().any(|source| source.id == peer.id)
     })
-}
-
-fn failure(peer: &Peer, error: ExchangeError) -> PeerFailure {
-    if let ExchangeError::Nack(slug) = error {
-        // Not louder: an attempt is made for every burst of writes, and the status has the last error.
-        tracing::debug!(peer = %peer.id, slug = slug.as_str(), "the peer refused hello");
-    }
-    error.failure()
 }
 
 /// Exchanges hellos until both sides have the other's whole clock. Gives the boot that answered and its clock.
