@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use federation_core::apply::{Applied, apply};
@@ -144,6 +145,7 @@ fn claimed_and_taken() -> (Vec<u64>, Vec<u64>) {
         session: SessionId(1),
         clock: NodeClock::from(dots(&all)),
         withheld: VectorClock::new(),
+        facts: Arc::default(),
         own: None,
     };
     let mut sender = SessionSender::new(start, Claimable::Everything);

@@ -6,6 +6,7 @@ pub mod body;
 mod bulk;
 mod causal;
 mod conflicts;
+mod dlq;
 pub mod endpoint;
 pub mod error;
 pub mod guard;
@@ -56,6 +57,11 @@ fn handler(endpoint: Endpoint) -> MethodRouter<ApiState> {
         Endpoint::Resolve => on(filter, conflicts::resolve),
         Endpoint::Op => on(filter, admin::op),
         Endpoint::Peers => on(filter, admin::peers),
+        Endpoint::Letters => on(filter, dlq::list),
+        Endpoint::Letter => on(filter, dlq::show),
+        Endpoint::RetryLetters => on(filter, dlq::retry_all),
+        Endpoint::RetryLetter => on(filter, dlq::retry),
+        Endpoint::DiscardLetter => on(filter, dlq::discard),
         Endpoint::Origins => on(filter, admin::origins),
         Endpoint::Status => on(filter, admin::status),
         Endpoint::Reload => on(filter, admin::reload),

@@ -4,7 +4,9 @@ use clap::{Parser, Subcommand};
 
 use crate::command::demo::{self, DemoError};
 use crate::command::dev::{self, DevArgs, DevError};
+use crate::command::dlq::{self, DlqArgs};
 use crate::command::keys::{self, IdArgs, IdentityError, KeygenArgs};
+use crate::command::node_client::AskError;
 use crate::command::peer::{self, PeerArgs, PeerError};
 use crate::command::receipt::{self, ReceiptArgs, VerifyReceiptError};
 use crate::command::serve::{self, ServeArgs, ServeError};
@@ -37,6 +39,8 @@ pub enum Command {
     Token(TokenArgs),
     /// Read a stopped node's store and check every op.
     Verify(VerifyArgs),
+    /// List, show, retry and discard what the peers of a running node refused for good.
+    Dlq(DlqArgs),
     /// Check a quorum receipt with public keys alone.
     Receipt(ReceiptArgs),
     /// Run a mesh of nodes on loopback, for trying things out.
@@ -65,6 +69,9 @@ pub enum CommandError {
     /// `verify`.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// `dlq`.
+    #[error(transparent)]
+    Dlq(#[from] AskError),
     /// `receipt`.
     #[error(transparent)]
     Receipt(#[from] VerifyReceiptError),
@@ -88,6 +95,7 @@ pub fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Serve(args) => runtime()?.block_on(serve::run(*args)).map_err(CommandError::from),
         Command::Dev(args) => runtime()?.block_on(dev::run(args)).map_err(CommandError::from),
         Command::Demo => runtime()?.block_on(demo::run()).map_err(CommandError::from),
+        Command::Dlq(args) => runtime()?.block_on(dlq::run(&args)).map_err(CommandError::from),
         Command::Keygen(args) => Ok(keys::keygen(&args)?),
         Command::Id(args) => Ok(keys::id(&args)?),
         Command::Peer(args) => Ok(peer::run(args)?),

@@ -2,7 +2,9 @@
 
 pub mod demo;
 pub mod dev;
+pub mod dlq;
 pub mod keys;
+pub mod node_client;
 pub mod peer;
 pub mod receipt;
 pub mod serve;

@@ -59,6 +59,7 @@ impl Collector for Source {
         let mut page = Page { encoder };
         encode_net(&mut page, &self.node.metrics())?;
         encode_status(&mut page, &self.node.status())?;
+        encode_letters(&mut page, &self.node)?;
         let refused = self.access.refused().by_slug();
         let refused = refused.iter().map(|(slug, count)| (slug, count));
         page.counters("refused_requests", "Client requests refused, by slug", "slug", refused)?;
@@ -93,6 +94,10 @@ fn encode_net(page: &mut Page<'_>, net: &NetCounters) -> fmt::Result {
         "Completions that claimed less because of the scopes",
         net.completions_limited,
     )?;
+    let letters = &net.dead_letters;
+    page.counters("dead_letters_noted", "Ops that a peer refused for good, by reason", "reason", letters)?;
+    page.counter("dead_letters_retried", "Dead letters sent again by hand", net.dead_letters_retried)?;
+    page.counter("dead_letters_discarded", "Dead letters given up", net.dead_letters_discarded)?;
     page.counter("rebootstraps_ended", "Re-bootstraps that this node has ended", net.rebootstraps_ended)?;
     page.counters("alarms", "Things that must not happen, by kind", "alarm", &net.alarms)
 }
@@ -125,6 +130,16 @@ fn encode_status(page: &mut Page<'_>, status: &NodeStatus) -> fmt::Result {
         "peer",
         of_peers(|peer| signed(peer.live_lane_ops as u64)),
     )
+}
+
+fn encode_letters(page: &mut Page<'_>, node: &Node) -> fmt::Result {
+    let help = "Ops that a peer refused for good and nobody has given up, by reason";
+    let mut family = page.family("dead_letters", help, MetricType::Gauge)?;
+    for ((peer, reason), count) in node.dead_letter_counts() {
+        let labels = [("peer", peer.as_str()), ("reason", reason)];
+        ConstGauge::new(signed(count)).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
 }
 
 fn encode_store(page: &mut Page<'_>, store: &federation_store::Metrics) -> fmt::Result {

@@ -102,3 +102,17 @@ pub enum ReadError {
     #[error("{0}")]
     Store(StoreError),
 }
+
+/// Why nothing was done about a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LetterError {
+    /// The peer has not refused such an op, or it was replaced since.
+    #[error("there is no such dead letter")]
+    NoSuchLetter,
+    /// The peer is not dialled: nothing goes to it.
+    #[error("the peer is not dialled")]
+    NotDialled,
+    /// The store did not do what it was asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -63,6 +63,12 @@ pub struct NetCounters {
     pub completions_limited: u64,
     /// Completions, sent or taken, that left something out because an op was refused.
     pub completions_withheld: u64,
+    /// Ops that a peer refused for good, by the slug of the reason.
+    pub dead_letters: BTreeMap<&'static str, u64>,
+    /// Of those, sent once more because somebody asked for it.
+    pub dead_letters_retried: u64,
+    /// Of those, given up.
+    pub dead_letters_discarded: u64,
     /// Re-bootstraps that this node has ended.
     pub rebootstraps_ended: u64,
     /// How the epoch of the own ops was settled: `fresh` or `continued`.

@@ -1,5 +1,7 @@
 //! A node: its store, its peers, its clients' writes.
 
+pub mod letters;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -223,14 +225,13 @@ impl Node {
         let inner = &self.inner;
         let (snapshot, members) = (inner.snapshot(), inner.members());
         let peers = members.dialled().map(|peer| {
-            let refused =
-                snapshot.facts.dead_letters.get(&peer.id).is_some_and(|dead| dead.contains_key(dot));
+            let letter = snapshot.facts.dead_letter(&peer.id, dot);
             let trust = inner.gate.trust(&peer.id);
             let state = peer.state();
             let at_peer = if state.clock.contains(dot) {
                 OpAtPeer::Held
-            } else if refused {
-                OpAtPeer::Refused
+            } else if let Some(letter) = letter {
+                if letter.is_discarded { OpAtPeer::Discarded } else { OpAtPeer::Refused }
             } else if state.has_been_offered(&trust).is_some_and(|offered| offered.contains(dot)) {
                 OpAtPeer::NotOwed
             } else {

@@ -86,6 +86,8 @@ pub(crate) struct PeerState {
     pub(crate) granted: Option<Scope>,
     /// Which version it has of what it takes of whom.
     pub(crate) acceptance: Option<[u8; 32]>,
+    /// How often dead letters of it were sent again by hand.
+    pub(crate) letters_retried: u64,
     /// What it says that it keeps; none before its first hello.
     pub(crate) said_scope: Option<Scope>,
     /// Whether a mismatch of that was told: once as long as it lasts.
@@ -263,7 +265,8 @@ impl PeerState {
     /// What decides what it is offered now.
     pub(crate) fn offer_key(&self, trust: &Trust) -> OfferKey {
         let boot = self.hello.map(|hello| hello.boot);
-        OfferKey { boot, trust: trust.clone(), acceptance: self.acceptance }
+        let (acceptance, letters_retried) = (self.acceptance, self.letters_retried);
+        OfferKey { boot, trust: trust.clone(), acceptance, letters_retried }
     }
 
     /// What it has been offered by now: of that it has all that it will have.

@@ -143,6 +143,8 @@ pub enum OpAtPeer {
     Pending,
     /// Refused for good there.
     Refused,
+    /// Refused for good there, and given up.
+    Discarded,
     /// Not to be had there: outside the scopes, or replaced by what the peer was given.
     NotOwed,
 }
@@ -154,6 +156,7 @@ impl OpAtPeer {
             Self::Held => "held",
             Self::Pending => "pending",
             Self::Refused => "refused",
+            Self::Discarded => "discarded",
             Self::NotOwed => "not_owed",
         }
     }

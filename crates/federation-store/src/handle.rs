@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use federation_core::dot::Dot;
 use federation_core::dot_set::DotSet;
 use federation_core::id::{Kind, LogPosition, RecordId, RecordKey};
 use federation_core::port::store::{
@@ -449,6 +450,10 @@ where
 
     fn keys_of(&self, kind: Kind, id: RecordId, done: Done<Result<Vec<RecordKey>, StoreError>>) {
         Self::read(self, done, move |reads| reads.keys_of(&kind, &id));
+    }
+
+    fn keys_of_dots(&self, dots: Vec<Dot>, done: Done<Result<Vec<Option<RecordKey>>, StoreError>>) {
+        Self::read(self, done, move |reads| reads.keys_of_dots(&dots));
     }
 
     fn list(&self, query: ListQuery, done: Done<Result<ListPage, StoreError>>) {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use federation_core::dot::Dot;
 use federation_core::dot_set::DotSet;
 use federation_core::id::{Kind, RecordId, RecordKey};
 use federation_core::port::store::{
@@ -180,6 +181,10 @@ where
 
     fn keys_of(&self, kind: Kind, id: RecordId, done: Done<Result<Vec<RecordKey>, StoreError>>) {
         done(self.inner.reads.keys_of(&kind, &id));
+    }
+
+    fn keys_of_dots(&self, dots: Vec<Dot>, done: Done<Result<Vec<Option<RecordKey>>, StoreError>>) {
+        done(self.inner.reads.keys_of_dots(&dots));
     }
 
     fn list(&self, query: ListQuery, done: Done<Result<ListPage, StoreError>>) {

@@ -22,7 +22,7 @@ use crate::log::{Pin, Place};
 use crate::metrics::Metrics;
 use crate::schema::keys;
 use crate::schema::values::Stored;
-use crate::state::{LookupError, each, stored};
+use crate::state::{LookupError, each, key_of, stored};
 
 /// Reads of one store. Clones are cheap; each call blocks on the index and the log.
 pub struct Reads<D: Disk, I> {
@@ -65,6 +65,11 @@ impl<D: Disk, I: Index> Reads<D, I> {
     /// The keys with live versions of this kind and id, at most 64.
     pub fn keys_of(&self, kind: &Kind, id: &RecordId) -> Result<Vec<RecordKey>, StoreError> {
         self.answer(keys_of(&self.shared.index, kind, id))
+    }
+
+    /// The record of each of `dots` that is live.
+    pub fn keys_of_dots(&self, dots: &[Dot]) -> Result<Vec<Option<RecordKey>>, StoreError> {
+        self.answer(dots.iter().map(|dot| key_of(&self.shared.index, dot)).collect())
     }
 
     /// A page of visible records.

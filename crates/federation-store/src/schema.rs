@@ -6,6 +6,7 @@
 pub(crate) mod base;
 pub(crate) mod facts;
 pub(crate) mod keys;
+mod letters;
 pub(crate) mod values;
 
 use federation_wire::codec::CodecError;

@@ -2,6 +2,7 @@
 
 pub mod authorization;
 pub mod conflict;
+pub mod dlq;
 pub mod dot;
 pub mod error;
 pub mod memory;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use federation_core::decide::{Admission, Change, Condition};
+use federation_core::dot::Dot;
 use federation_core::dot_set::DotSet;
 use federation_core::id::{Kind, RecordId, RecordKey};
 use federation_core::op::Op;
@@ -93,6 +94,10 @@ impl ReplicaStore for Observed {
 
     fn keys_of(&self, kind: Kind, id: RecordId, done: Done<Result<Vec<RecordKey>, StoreError>>) {
         self.store.keys_of(kind, id, done);
+    }
+
+    fn keys_of_dots(&self, dots: Vec<Dot>, done: Done<Result<Vec<Option<RecordKey>>, StoreError>>) {
+        self.store.keys_of_dots(dots, done);
     }
 
     fn list(&self, query: ListQuery, done: Done<Result<ListPage, StoreError>>) {

@@ -13,6 +13,7 @@ mod afterwards;
 mod bench;
 mod bounds;
 mod frames;
+mod letters;
 mod lies;
 mod ops;
 mod outcomes;

@@ -3,6 +3,8 @@
 //! Synchronous: a call hands its work over and returns; the answer comes through a callback, from
 //! the store's own threads (or inline, in a simulation). No caller ever waits for the disk in place.
 
+mod letters;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -18,6 +20,8 @@ use crate::record::{Record, Version};
 use crate::scope::Scope;
 use crate::time::WallMs;
 use crate::vector_clock::VectorClock;
+
+pub use letters::{DeadLetter, RefusalReason};
 
 /// Called once with the answer.
 pub type Done<T> = Box<dyn FnOnce(T) + Send>;
@@ -43,6 +47,9 @@ pub trait ReplicaStore: Send + Sync + 'static {
 
     /// The keys with live versions of this kind and id, in any namespace, at most 64.
     fn keys_of(&self, kind: Kind, id: RecordId, done: Done<Result<Vec<RecordKey>, StoreError>>);
+
+    /// The record of each of these dots that is live, in their order.
+    fn keys_of_dots(&self, dots: Vec<Dot>, done: Done<Result<Vec<Option<RecordKey>>, StoreError>>);
 
     /// A page of records in key order.
     fn list(&self, query: ListQuery, done: Done<Result<ListPage, StoreError>>);
@@ -120,6 +127,8 @@ pub struct SessionStart {
     pub clock: NodeClock,
     /// X: what completion must leave out, the dead letters of the receiver and their contexts.
     pub withheld: VectorClock,
+    /// What was remembered at that instant, those dead letters among it: they are not sent.
+    pub facts: Arc<Facts>,
     /// The present origin of own ops; none before the first under the present scope, store and disk.
     pub own: Option<Origin>,
 }
@@ -168,8 +177,8 @@ pub struct Facts {
     pub replica_scope: Scope,
     /// What is remembered of each peer.
     pub peers: BTreeMap<NodeId, PeerFact>,
-    /// Ops that a peer refused for good, by peer.
-    pub dead_letters: BTreeMap<NodeId, BTreeMap<Dot, RefusalReason>>,
+    /// Live ops that a peer refused for good, by peer.
+    pub dead_letters: BTreeMap<NodeId, BTreeMap<Dot, DeadLetter>>,
 }
 
 /// One start of a node.
@@ -213,8 +222,23 @@ pub enum Fact {
         /// Why.
         reason: RefusalReason,
     },
-    /// A peer takes other ops than it did: those that it refused for what they are go to it once more.
+    /// A peer takes other ops than it did: those that it refused for what they are go to it once more, but for those that
+    /// were given up.
     DeadLettersRetried(NodeId),
+    /// An op that a peer refused for good goes to it once more, also if it was given up.
+    DeadLetterRetried {
+        /// The peer.
+        peer: NodeId,
+        /// The op.
+        dot: Dot,
+    },
+    /// Somebody has given up to bring a peer an op that it refused for good.
+    DeadLetterDiscarded {
+        /// The peer.
+        peer: NodeId,
+        /// The op.
+        dot: Dot,
+    },
     /// The node must re-bootstrap: a new store id is drawn and said in every hello until it is done.
     RebootstrapBegun {
         /// The new life of the directory.
@@ -224,27 +248,6 @@ pub enum Fact {
     RebootstrapDrained(NodeId),
     /// The re-bootstrap is done.
     RebootstrapDone,
-}
-
-/// Why a peer refused an op for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RefusalReason {
-    /// Out of scope, author not the origin's, kind not allowed.
-    Forbidden,
-    /// Proof or content not valid there.
-    Invalid,
-    /// Larger than it takes.
-    TooLarge,
-}
-
-impl RefusalReason {
-    /// Whether the peer may take the op once its settings are others.
-    pub const fn may_end(self) -> bool {
-        match self {
-            Self::Forbidden | Self::Invalid => true,
-            Self::TooLarge => false,
-        }
-    }
 }
 
 /// One record with its ops.

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use federation_core::attest::Claimable;
 use federation_core::dot::Dot;
 use federation_core::dot_set::DotSet;
@@ -17,6 +19,7 @@ fn sender(clock: impl IntoIterator<Item = u64>, withheld: impl IntoIterator<Item
         session: SessionId(1),
         clock: NodeClock::from(dots(clock)),
         withheld: VectorClock::from(dots(withheld)),
+        facts: Arc::default(),
         own: None,
     };
     SessionSender::new(start, Claimable::Everything)

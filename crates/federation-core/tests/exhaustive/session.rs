@@ -1,6 +1,7 @@
 //! A session on its way: what each end knows, and what is between them.
 
 use std::hash::Hash;
+use std::sync::Arc;
 
 use federation_core::attest::Claimable;
 use federation_core::decide::{Admission, Received};
@@ -80,7 +81,8 @@ impl Session {
             .map(|(dot, op)| (dot.clone(), op.op.key.clone()))
             .collect();
         todo.reverse();
-        let start = SessionStart { session: SessionId(0), clock: sender.clock.clone(), withheld, own: None };
+        let (clock, facts) = (sender.clock.clone(), Arc::default());
+        let start = SessionStart { session: SessionId(0), clock, withheld, facts, own: None };
         let mut session = Self {
             from,
             to,

@@ -2,6 +2,7 @@
 //! tombstone that is op A1.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use federation_core::attest::{Claimable, Trust};
 use federation_core::decide::{Admission, Change};
@@ -77,7 +78,13 @@ fn counterexample_01b_each_end_of_a_session_withholds_dot_and_context() {
     let mut clock = NodeClock::new();
     clock.insert_range(&o, SeqRange { first: 1, last: 9 });
     let context = |seqs: &[u64]| VectorClock::from(seqs.iter().map(|s| dot(*s)).collect::<DotSet>());
-    let start = |withheld| SessionStart { session: SessionId(1), clock: clock.clone(), withheld, own: None };
+    let start = |withheld| SessionStart {
+        session: SessionId(1),
+        clock: clock.clone(),
+        withheld,
+        facts: Arc::default(),
+        own: None,
+    };
 
     let mut sender = SessionSender::new(start(context(&[1])), Claimable::Everything);
     let page = sender.next_page();

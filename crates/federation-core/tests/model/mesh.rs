@@ -1,6 +1,7 @@
 //! Several replicas, the messages between them, and the truth about what each writer had seen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use federation_core::attest::{CompletionScopes, Trust, keeps};
 use federation_core::decide::{Admission, Change, Received, WriteRefusal};
@@ -218,7 +219,8 @@ impl Mesh {
             .rev()
             .collect();
         let own = sender.facts.own_origin(&sender.node);
-        let start = SessionStart { session: SessionId(0), clock: sender.clock.clone(), withheld, own };
+        let (clock, facts) = (sender.clock.clone(), Arc::default());
+        let start = SessionStart { session: SessionId(0), clock, withheld, facts, own };
         let claimable = CompletionScopes {
             sender: &sender.facts.replica_scope,
             grant: &trust.grant,

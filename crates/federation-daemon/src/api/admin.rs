@@ -33,8 +33,7 @@ pub(super) async fn op(
     path: Result<Path<(String, String, String)>, PathRejection>,
 ) -> Result<Json<OpStatus>, ApiError> {
     let (node, epoch, seq) = params::path(path)?;
-    let dot = DotText::from_parts(&node, &epoch, &seq)
-        .map_err(|fault| ApiError::new(StatusCode::BAD_REQUEST, "invalid_dot", fault.to_string()))?;
+    let dot = DotText(params::dot(&node, &epoch, &seq)?);
     let status = state.node.op_status(&dot.0);
     let held_at_peers = status.peers.values().filter(|at| **at == OpAtPeer::Held).count();
     let is_settled = |at: &OpAtPeer| matches!(at, OpAtPeer::Held | OpAtPeer::NotOwed);
@@ -51,12 +50,16 @@ pub(super) async fn op(
 
 /// `GET /api/v1/peers`
 pub(super) async fn peers(State(state): State<ApiState>) -> Json<PeerList> {
-    let dead_letters = &state.store.snapshot().facts.dead_letters;
-    let refused_by = |peer: &NodeId| dead_letters.get(peer).map_or(0, |dots| dots.len() as u64);
+    let facts = &state.store.snapshot().facts;
+    let letters_of = |peer: &NodeId| {
+        let (discarded, refused): (Vec<_>, Vec<_>) =
+            facts.dead_letters_of(peer).partition(|(_, letter)| letter.is_discarded);
+        (refused.len() as u64, discarded.len() as u64)
+    };
     let Node { peers, alarms, .. } = state.node.status();
     let alarms_of =
         |peer: &NodeId| alarms.iter().filter(|raised| raised.peer == *peer).map(alarm_view).collect();
-    let view = |peer: &Peer| peer_view(peer, refused_by(&peer.id), alarms_of(&peer.id));
+    let view = |peer: &Peer| peer_view(peer, letters_of(&peer.id), alarms_of(&peer.id));
     let peers = peers.iter().map(view).collect();
     Json(PeerList { peers })
 }
@@ -177,7 +180,11 @@ fn equivocation_view(found: &EquivocationStatus) -> EquivocationView {
     }
 }
 
-fn peer_view(peer: &Peer, dead_letters: u64, alarms: Vec<AlarmView>) -> PeerStatus {
+fn peer_view(
+    peer: &Peer,
+    (dead_letters, discarded_letters): (u64, u64),
+    alarms: Vec<AlarmView>,
+) -> PeerStatus {
     PeerStatus {
         id: peer.id.to_string(),
         url: Some(peer.url.clone()),
@@ -186,6 +193,7 @@ fn peer_view(peer: &Peer, dead_letters: u64, alarms: Vec<AlarmView>) -> PeerStat
         live_lane_ops: peer.live_lane_ops as u64,
         lacks_dots: peer.backlog_ops,
         dead_letters,
+        discarded_letters,
         clock_skew_ms: peer.clock_skew_ms,
         scope_mismatch: peer.scope_mismatch,
         must_rebootstrap: peer.must_rebootstrap.map(str::to_owned),

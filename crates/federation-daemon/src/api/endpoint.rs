@@ -79,6 +79,16 @@ endpoints! {
     Op = GET "/api/v1/ops/{node}/{epoch}/{seq}", Rule::Any(&[Right::Write, Right::Admin]);
     /// Shows the links to the peers.
     Peers = GET "/api/v1/peers", Rule::All(&[Right::Admin]);
+    /// Lists the ops that peers refused for good.
+    Letters = GET "/api/v1/dlq", Rule::All(&[Right::Admin]);
+    /// Shows one of them.
+    Letter = GET "/api/v1/dlq/{peer}/{node}/{epoch}/{seq}", Rule::All(&[Right::Admin]);
+    /// Sends all that a peer refused once more.
+    RetryLetters = POST "/api/v1/dlq/{peer}/retry", Rule::All(&[Right::Admin]);
+    /// Sends an op that a peer refused once more.
+    RetryLetter = POST "/api/v1/dlq/{peer}/{node}/{epoch}/{seq}/retry", Rule::All(&[Right::Admin]);
+    /// Gives an op up that a peer refused.
+    DiscardLetter = POST "/api/v1/dlq/{peer}/{node}/{epoch}/{seq}/discard", Rule::All(&[Right::Admin]);
     /// Shows what the node has of another's making.
     Origins = GET "/api/v1/origins/{node}", Rule::All(&[Right::Admin]);
     /// Shows the node.

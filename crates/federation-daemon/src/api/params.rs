@@ -5,10 +5,12 @@ use axum::extract::{Path, Query};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use federation_core::id::{AgentId, Kind, Namespace, RecordId, RecordKey};
+use federation_core::dot::Dot;
+use federation_core::id::{AgentId, Kind, Namespace, NodeId, RecordId, RecordKey};
 use federation_core::quorum::policy::WriteLevel;
 use federation_core::scope::Scope;
 use federation_net::Proof;
+use federation_wire::api::DotText;
 use federation_wire::api::view::Include;
 use serde::Deserialize;
 
@@ -101,6 +103,18 @@ pub(super) struct ReloadParams {
     pub(super) dry_run: bool,
 }
 
+/// The query of a list of dead letters.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LettersParams {
+    /// Of this peer alone.
+    pub(super) peer: Option<String>,
+    /// So many at most.
+    pub(super) limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    pub(super) cursor: Option<String>,
+}
+
 /// The query, or 400.
 pub(super) fn query<T>(parsed: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
     match parsed {
@@ -115,6 +129,13 @@ pub(super) fn path<T>(parsed: Result<Path<T>, PathRejection>) -> Result<T, ApiEr
         Ok(Path(path)) => Ok(path),
         Err(rejection) => Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_path", rejection.body_text())),
     }
+}
+
+/// The dot of a path's three segments, or 400.
+pub(super) fn dot(node: &str, epoch: &str, seq: &str) -> Result<Dot, ApiError> {
+    DotText::from_parts(node, epoch, seq)
+        .map(|dot| dot.0)
+        .map_err(|fault| ApiError::new(StatusCode::BAD_REQUEST, "invalid_dot", fault.to_string()))
 }
 
 /// A record id, or 422.
@@ -205,11 +226,28 @@ pub(super) fn cursor_of(key: &RecordKey) -> String {
 
 /// The key that a cursor names, or 400.
 pub(super) fn cursor(text: &str) -> Result<RecordKey, ApiError> {
-    let parse = || {
-        let decoded = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
-        let (namespace, id) = decoded.split_once('\n')?;
+    read_cursor(text, |namespace, id| {
         let (namespace, id) = (Namespace::new(namespace).ok()?, RecordId::new(id).ok()?);
         Some(RecordKey { namespace, kind: Kind::memory(), id })
+    })
+}
+
+/// A dead letter as a cursor.
+pub(super) fn letter_cursor_of(peer: &NodeId, dot: &Dot) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{peer}\n{dot}"))
+}
+
+/// The dead letter that a cursor names, or 400.
+pub(super) fn letter_cursor(text: &str) -> Result<(NodeId, Dot), ApiError> {
+    read_cursor(text, |peer, dot| Some((NodeId::new(peer).ok()?, dot.parse::<DotText>().ok()?.0)))
+}
+
+/// What two lines of a cursor say, or 400.
+fn read_cursor<T>(text: &str, read: impl FnOnce(&str, &str) -> Option<T>) -> Result<T, ApiError> {
+    let parse = || {
+        let decoded = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        let (first, second) = decoded.split_once('\n')?;
+        read(first, second)
     };
     parse().ok_or_else(|| {
         let message = "cursor is not one that this API gave: take next_cursor as it is";

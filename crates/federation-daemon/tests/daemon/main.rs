@@ -19,6 +19,7 @@ mod cluster;
 mod commands;
 mod conflicts;
 mod credentials;
+mod dlq;
 mod enrolment;
 mod levels;
 mod receipt;

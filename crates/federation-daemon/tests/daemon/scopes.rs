@@ -8,7 +8,7 @@ use crate::reload::{pasted, reload, run};
 use crate::support::{WITHIN, expect, field, mesh, url};
 
 /// Enrols the second node at the first with these options beside full trust.
-async fn enrol_second(client: &Client, mesh: &Mesh, options: &[&str]) {
+pub(crate) async fn enrol_second(client: &Client, mesh: &Mesh, options: &[&str]) {
     let second = mesh.node(1).unwrap();
     let peer_url = format!("https://{}", second.peer_address());
     let line = run(second.dir(), &["id", "--node-id", second.id().as_str(), "--url", &peer_url]);
@@ -19,7 +19,7 @@ async fn enrol_second(client: &Client, mesh: &Mesh, options: &[&str]) {
 }
 
 /// Asks until an answer is as `is_so` wants it.
-async fn await_answer(client: &Client, url: &str, status: u16, is_so: impl Fn(&Value) -> bool) {
+pub(crate) async fn await_answer(client: &Client, url: &str, status: u16, is_so: impl Fn(&Value) -> bool) {
     until(WITHIN, url, async || {
         let answer = client.get(url).await.unwrap();
         (answer.status == status && is_so(&expect(&answer, status))).then_some(())

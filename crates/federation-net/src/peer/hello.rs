@@ -1,6 +1,5 @@
 //! Hello: who are you, what do you have. Teaches both sides.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use federation_core::dot::Dot;
@@ -330,8 +329,7 @@ async fn retry_dead_letters(inner: &Inner, peer: &Peer, hello: &Hello) -> Result
         return Ok(false);
     }
     let facts = &inner.snapshot().facts;
-    let mut letters = facts.dead_letters.get(&peer.id).into_iter().flat_map(BTreeMap::values);
-    if !letters.any(|reason| reason.may_end()) {
+    if !facts.dead_letters_of(&peer.id).any(|(_, letter)| letter.may_end()) {
         return Ok(false);
     }
     if let Err(error) = retry_letters_of(inner, peer).await {
@@ -341,7 +339,7 @@ async fn retry_dead_letters(inner: &Inner, peer: &Peer, hello: &Hello) -> Result
     Ok(true)
 }
 
-/// Forgets that the peer refused ops for what it is.
+/// Forgets that the peer refused ops for what it is, but for those that were given up.
 ///
 /// # Errors
 /// [`StoreError`]: it is remembered on.

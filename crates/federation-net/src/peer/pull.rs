@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 
 use super::driver::Active;
 use super::hello::must_drain;
-use super::push::{DeadLetters, Outgoing, Terms, begin_session, claims, end_session};
+use super::push::{Outgoing, Terms, begin_session, claims, end_session};
 use super::settled::TakeKey;
 use super::{Delivering, Peer};
 use crate::admit::admit;
@@ -228,12 +228,11 @@ async fn give(
     known: NodeClock,
     frames: &mpsc::Sender<Bytes>,
 ) -> Option<()> {
-    let dead = DeadLetters::of(inner, peer);
     let terms = Terms::of(inner, peer);
     let start = begin_session(inner, peer).await.ok()?;
     let session = start.session;
+    let outgoing = Outgoing::new(peer, &start, known, terms.clone());
     let sender = SessionSender::new(start, terms.claimable);
-    let outgoing = Outgoing::new(peer, session, known, dead, terms.clone());
     let given = give_session(inner, peer, request, &outgoing, frames, sender, &terms).await;
     end_session(inner, session).await;
     given

@@ -6,7 +6,7 @@ use std::time::Duration;
 use federation_core::attest::{Claimable, CompletionScopes};
 use federation_core::coordinator::PeerAnswer;
 use federation_core::dot::Dot;
-use federation_core::id::{BootId, LogPosition, NodeId, OpHash};
+use federation_core::id::{BootId, LogPosition, OpHash};
 use federation_core::limits::{GROUP_OPS_MAX, SESSION_PAGE_BYTES_MAX};
 use federation_core::link::{LinkEvent, SessionEnd};
 use federation_core::node_clock::NodeClock;
@@ -82,11 +82,10 @@ pub(crate) async fn send_live(
 /// Runs a session to the peer: delivers all it lacks as of one instant, and claims it complete.
 pub(crate) async fn run_push(inner: &Arc<Inner>, peer: &Arc<Peer>, active: &Active) -> SessionEnd {
     let Some(_right) = peer.begin_delivering() else { return SessionEnd::Elsewhere };
-    let dead = DeadLetters::of(inner, peer);
     let terms = Terms::of(inner, peer);
     let Ok(start) = begin_session(inner, peer).await else { return SessionEnd::Broken };
     let session = start.session;
-    let end = deliver(inner, peer, active, start, dead, terms).await;
+    let end = deliver(inner, peer, active, start, terms).await;
     end_session(inner, session).await;
     let (end, slug) = match end {
         Ok(end) => (end, "push_complete"),
@@ -144,45 +143,22 @@ impl Terms {
     }
 }
 
-/// What a session reads from: what the receiver has, and what it will not have.
+/// What a session reads from: what the receiver has, and what it will not have. That is as of the session's instant: what
+/// is not sent is then not in its claim, whatever is refused, or sent again, meanwhile.
 pub(crate) struct Outgoing {
     pub(crate) session: SessionId,
     known: NodeClock,
-    dead: DeadLetters,
-    terms: Terms,
-}
-
-/// The ops that a peer had refused for good before its session began: not sent again. Looked up before, so that
-/// none of them can be in the session's claim.
-#[derive(Clone, Debug)]
-pub(crate) struct DeadLetters {
     facts: Arc<Facts>,
-    peer: NodeId,
-}
-
-impl DeadLetters {
-    pub(crate) fn of(inner: &Inner, peer: &Peer) -> Self {
-        Self { facts: Arc::clone(&inner.snapshot().facts), peer: peer.id.clone() }
-    }
-
-    fn has(&self, dot: &Dot) -> bool {
-        self.facts.dead_letters.get(&self.peer).is_some_and(|letters| letters.contains_key(dot))
-    }
+    terms: Terms,
 }
 
 impl Outgoing {
     /// A session to a receiver that has `known`. What it was offered before it has, or will not have.
-    pub(crate) fn new(
-        peer: &Peer,
-        session: SessionId,
-        mut known: NodeClock,
-        dead: DeadLetters,
-        terms: Terms,
-    ) -> Self {
+    pub(crate) fn new(peer: &Peer, start: &SessionStart, mut known: NodeClock, terms: Terms) -> Self {
         if let Some(offered) = peer.state().offered.under(&terms.key) {
             known.join(offered);
         }
-        Self { session, known, dead, terms }
+        Self { session: start.session, known, facts: Arc::clone(&start.facts), terms }
     }
 
     /// The next page, without what is dead for the receiver; none if the store does not give it, or the terms have changed.
@@ -199,7 +175,7 @@ impl Outgoing {
             bytes_max: SESSION_PAGE_BYTES_MAX,
         };
         let mut page = query(&inner.store, |store, done| store.session_page(wanted, done)).await.ok()?;
-        page.ops.retain(|op| !self.dead.has(&op.dot));
+        page.ops.retain(|op| self.facts.dead_letter(&peer.id, &op.dot).is_none());
         Some(page)
     }
 }
@@ -226,12 +202,11 @@ async fn deliver(
     peer: &Arc<Peer>,
     active: &Active,
     start: SessionStart,
-    dead: DeadLetters,
     terms: Terms,
 ) -> Result<SessionEnd, ()> {
     let session = start.session;
     let known = peer.clock_in(active.boot).ok_or(())?;
-    let outgoing = Outgoing::new(peer, session, known, dead, terms.clone());
+    let outgoing = Outgoing::new(peer, &start, known, terms.clone());
     let mut sender = SessionSender::new(start, terms.claimable);
     let mut retry = false;
     let mut page = outgoing.page(inner, peer, None).await.ok_or(())?;
@@ -430,6 +405,8 @@ async fn take_answer(
         if let Err(error) = submit_one(&*inner.store, Request::Remember(fact)).await {
             tracing::warn!(%error, "a dead letter was not recorded: the op is sent again");
             taken.retry = true;
+        } else {
+            inner.metrics.with(|counters| *counters.dead_letters.entry(reason.slug()).or_default() += 1);
         }
     }
     // What it takes has changed since the page was sent, and perhaps since these were looked at.

@@ -13,12 +13,15 @@ pub(crate) struct Settled<K> {
     under: Option<(K, NodeClock)>,
 }
 
-/// What decides which ops a peer is offered: its boot, what it is trusted with, and which version of what it takes it has.
+/// What decides which ops a peer is offered: its boot, what it is trusted with, which version of what it takes it
+/// has, and what of that it refused is sent once more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OfferKey {
     pub(crate) boot: Option<BootId>,
     pub(crate) trust: Trust,
     pub(crate) acceptance: Option<[u8; 32]>,
+    /// How often dead letters of it were sent again by hand.
+    pub(crate) letters_retried: u64,
 }
 
 /// What decides which ops are taken from a peer: its boot, and which version of what it takes this node has.

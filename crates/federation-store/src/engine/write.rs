@@ -185,15 +185,15 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
         let facts = &self.state.memory.facts;
         Ok(match fact {
             Fact::DeadLetter { peer, dot, reason } => {
-                let is_known =
-                    facts.dead_letters.get(peer).and_then(|letters| letters.get(dot)) == Some(reason);
+                let is_known = facts.dead_letter(peer, dot).is_some_and(|letter| letter.reason == *reason);
                 !is_known && self.is_live_after(dot, plan)?
             }
             Fact::Peer(peer, known) => facts.peers.get(peer) != Some(known),
-            Fact::DeadLettersRetried(peer) => facts
-                .dead_letters
-                .get(peer)
-                .is_some_and(|letters| letters.values().any(|reason| reason.may_end())),
+            Fact::DeadLettersRetried(peer) => facts.dead_letters_of(peer).any(|(_, letter)| letter.may_end()),
+            Fact::DeadLetterRetried { peer, dot } => facts.dead_letter(peer, dot).is_some(),
+            Fact::DeadLetterDiscarded { peer, dot } => {
+                facts.dead_letter(peer, dot).is_some_and(|letter| !letter.is_discarded)
+            }
             Fact::RebootstrapBegun { .. } | Fact::RebootstrapDrained(_) | Fact::RebootstrapDone => true,
         })
     }
@@ -287,16 +287,17 @@ impl<D: Disk, O: IndexOpener> Engine<D, O> {
         self.last_session += 1;
         let session = SessionId(self.last_session);
         self.sessions().insert(session);
-        let facts = &self.state.memory.facts;
+        let facts = Arc::clone(&self.state.memory.facts);
         let own = self.state.memory.node.as_ref().and_then(|node| facts.own_origin(node));
-        Ok(SessionStart { session, clock: self.state.clock.clone(), withheld, own })
+        Ok(SessionStart { session, clock: self.state.clock.clone(), withheld, facts, own })
     }
 }
 
-/// Dots and contexts of the live ops that `peer` refused for good.
+/// Dots and contexts of the live ops that `peer` refused for good, given up or not: to claim them would have its clock say
+/// that it has what is nowhere there.
 fn withheld<I: Index>(index: &I, facts: &Facts, peer: &NodeId) -> Result<VectorClock, LookupError> {
     let mut out = VectorClock::new();
-    for dot in facts.dead_letters.get(peer).into_iter().flat_map(BTreeMap::keys) {
+    for (dot, _) in facts.dead_letters_of(peer) {
         let Some(key) = key_of(index, dot)? else { continue };
         if let Some((version, _)) = stored(index, &key)?.version(dot) {
             withhold(&mut out, &version.dot, &version.context);

@@ -43,10 +43,14 @@ pub(crate) enum RecordKind {
     DeadLettersRetried = 18,
     /// All that the records before it have come to, but for ops. What stands behind it in its group belongs to it.
     Base = 19,
+    /// One op that a peer refused goes to it once more.
+    DeadLetterRetried = 20,
+    /// One op that a peer refused is given up.
+    DeadLetterDiscarded = 21,
 }
 
 impl RecordKind {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 21] = [
         Self::Op,
         Self::Store,
         Self::Boot,
@@ -66,6 +70,8 @@ impl RecordKind {
         Self::ReplicaScope,
         Self::DeadLettersRetried,
         Self::Base,
+        Self::DeadLetterRetried,
+        Self::DeadLetterDiscarded,
     ];
 
     fn of(number: u8) -> Option<Self> {

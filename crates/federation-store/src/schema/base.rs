@@ -93,9 +93,13 @@ impl Memory {
             peers: facts.peers.clone(),
         };
         let letters = facts.dead_letters.iter().flat_map(|(peer, letters)| {
-            letters.iter().map(|(dot, reason)| {
-                let (peer, dot, reason) = (peer.clone(), dot.clone(), *reason);
-                LogFact::Remember(Fact::DeadLetter { peer, dot, reason })
+            letters.iter().flat_map(|(dot, letter)| {
+                let name = || (peer.clone(), dot.clone());
+                let (of, reason) = (name(), letter.reason);
+                let refused = Fact::DeadLetter { peer: of.0, dot: of.1, reason };
+                let discarded = letter.is_discarded.then(name);
+                let discarded = discarded.map(|(peer, dot)| Fact::DeadLetterDiscarded { peer, dot });
+                std::iter::once(refused).chain(discarded).map(LogFact::Remember)
             })
         });
         std::iter::once(LogFact::Base(Box::new(base))).chain(letters).collect()
@@ -123,6 +127,10 @@ mod tests {
     fn remembered() -> Memory {
         let (peer, store) = (NodeId::new("b").unwrap(), StoreId { created_ms: 5, random: 6 });
         let origin = Origin { node: peer.clone(), epoch: BootId(3) };
+        let letter = |seq| {
+            let dot = Dot { origin: origin.clone(), seq };
+            LogFact::Remember(Fact::DeadLetter { peer: peer.clone(), dot, reason: RefusalReason::TooLarge })
+        };
         let facts = [
             LogFact::Store { store, node: NodeId::new("a").unwrap(), new_mesh: false },
             LogFact::Boot { boot: BootId(1), previous_end: LogPosition(0) },
@@ -135,10 +143,11 @@ mod tests {
                 peer.clone(),
                 PeerFact { store, boot: BootId(8), position: LogPosition(9) },
             )),
-            LogFact::Remember(Fact::DeadLetter {
+            letter(4),
+            letter(5),
+            LogFact::Remember(Fact::DeadLetterDiscarded {
                 peer,
-                dot: Dot { origin, seq: 4 },
-                reason: RefusalReason::TooLarge,
+                dot: Dot { origin: origin.clone(), seq: 5 },
             }),
         ];
         let mut memory = Memory::default();

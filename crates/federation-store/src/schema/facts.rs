@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use federation_core::dot::Dot;
 use federation_core::id::{BootId, LogPosition, NodeId, StoreId};
 use federation_core::limits::BOOTS_MAX;
-use federation_core::port::store::{Boot, Fact, Facts, PeerFact, Rebootstrap, RefusalReason};
+use federation_core::port::store::{Boot, Fact, Facts, PeerFact, Rebootstrap};
 use federation_core::scope::Scope;
 use federation_wire::codec;
 use federation_wire::v1::types::Wire;
 
 use super::base::Base;
 use super::values::decode;
-use super::{SchemaError, keys};
+use super::{SchemaError, keys, letters};
 use crate::index::Batch;
 use crate::log::RecordKind;
 
@@ -78,6 +77,12 @@ impl LogFact {
                 Fact::DeadLettersRetried(peer) => {
                     (RecordKind::DeadLettersRetried, codec::encode(&Wire(peer)))
                 }
+                Fact::DeadLetterRetried { peer, dot } => {
+                    (RecordKind::DeadLetterRetried, codec::encode(&(Wire(peer), Wire(dot))))
+                }
+                Fact::DeadLetterDiscarded { peer, dot } => {
+                    (RecordKind::DeadLetterDiscarded, codec::encode(&(Wire(peer), Wire(dot))))
+                }
                 Fact::RebootstrapBegun { store } => {
                     (RecordKind::RebootstrapBegun, codec::encode(&Wire(*store)))
                 }
@@ -108,6 +113,10 @@ impl LogFact {
             RecordKind::DeadLettersRetried => {
                 decode(WHAT, content).map(|Wire(peer)| Self::Remember(Fact::DeadLettersRetried(peer)))
             }
+            RecordKind::DeadLetterRetried => decode(WHAT, content)
+                .map(|(Wire(peer), Wire(dot))| Self::Remember(Fact::DeadLetterRetried { peer, dot })),
+            RecordKind::DeadLetterDiscarded => decode(WHAT, content)
+                .map(|(Wire(peer), Wire(dot))| Self::Remember(Fact::DeadLetterDiscarded { peer, dot })),
             RecordKind::RebootstrapBegun => {
                 decode(WHAT, content).map(|Wire(store)| Self::Remember(Fact::RebootstrapBegun { store }))
             }
@@ -183,15 +192,16 @@ impl Memory {
                 facts.peers.insert(peer, known);
             }
             LogFact::Remember(Fact::DeadLetter { peer, dot, reason }) => {
-                batch.put(letter_key(&peer, &dot), codec::encode(&Wire(reason)));
-                facts.dead_letters.entry(peer).or_default().insert(dot, reason);
+                letters::note(facts, peer, dot, reason, batch);
             }
             LogFact::Remember(Fact::DeadLettersRetried(peer)) => {
-                let letters = facts.dead_letters.entry(peer.clone()).or_default();
-                for (dot, _) in letters.extract_if(.., |_, reason| reason.may_end()) {
-                    batch.remove(letter_key(&peer, &dot));
-                }
-                facts.dead_letters.retain(|_, letters| !letters.is_empty());
+                letters::end_those_that_may(facts, &peer, batch);
+            }
+            LogFact::Remember(Fact::DeadLetterRetried { peer, dot }) => {
+                letters::end(facts, &peer, &dot, batch);
+            }
+            LogFact::Remember(Fact::DeadLetterDiscarded { peer, dot }) => {
+                letters::discard(facts, &peer, &dot, batch);
             }
             LogFact::Remember(Fact::RebootstrapBegun { store }) => {
                 facts.store = Some(store);
@@ -229,25 +239,6 @@ impl Memory {
         }
     }
 
-    /// Forgets the dead letters of ops that are not live any more: what replaced them is delivered or refused itself.
-    pub(crate) fn forget_letters<'a>(&mut self, gone: impl Iterator<Item = &'a Dot>, batch: &mut Batch) {
-        if self.facts.dead_letters.is_empty() {
-            return;
-        }
-        for dot in gone {
-            if !self.facts.dead_letters.values().any(|letters| letters.contains_key(dot)) {
-                continue;
-            }
-            let facts = Arc::make_mut(&mut self.facts);
-            for (peer, letters) in &mut facts.dead_letters {
-                if letters.remove(dot).is_some() {
-                    batch.remove(letter_key(peer, dot));
-                }
-            }
-            facts.dead_letters.retain(|_, letters| !letters.is_empty());
-        }
-    }
-
     /// Takes in one key of [`keys::FACT`], as [`Memory::learn`] wrote it.
     pub(crate) fn read(&mut self, key: &[u8], value: &[u8]) -> Result<(), SchemaError> {
         const WHAT: &str = "a fact of the index";
@@ -273,11 +264,7 @@ impl Memory {
                 let Wire(known): Wire<PeerFact> = decode(WHAT, value)?;
                 facts.peers.insert(peer, known);
             }
-            LETTER => {
-                let (peer, dot) = split_peer(rest).ok_or(MALFORMED)?;
-                let Wire(reason): Wire<RefusalReason> = decode(WHAT, value)?;
-                facts.dead_letters.entry(peer).or_default().insert(keys::read_dot(dot)?, reason);
-            }
+            letters::LETTER => letters::read(facts, rest, value)?,
             _ => return Err(MALFORMED),
         }
         Ok(())
@@ -291,11 +278,7 @@ impl Memory {
         for peer in self.facts.peers.keys() {
             batch.remove(peer_key(PEER, peer));
         }
-        for (peer, letters) in &self.facts.dead_letters {
-            for dot in letters.keys() {
-                batch.remove(letter_key(peer, dot));
-            }
-        }
+        letters::forget(&self.facts, batch);
     }
 
     /// Writes all of its keys, but those of dead letters.
@@ -337,20 +320,14 @@ fn key(tag: u8) -> Vec<u8> {
     vec![keys::FACT, tag]
 }
 
-fn peer_key(tag: u8, peer: &NodeId) -> Vec<u8> {
+pub(super) fn peer_key(tag: u8, peer: &NodeId) -> Vec<u8> {
     let mut out = key(tag);
     out.extend_from_slice(peer.as_str().as_bytes());
     out.push(0);
     out
 }
 
-fn letter_key(peer: &NodeId, dot: &Dot) -> Vec<u8> {
-    let mut out = peer_key(LETTER, peer);
-    out.extend_from_slice(&keys::dot(keys::LIVE, dot));
-    out
-}
-
-fn split_peer(bytes: &[u8]) -> Option<(NodeId, &[u8])> {
+pub(super) fn split_peer(bytes: &[u8]) -> Option<(NodeId, &[u8])> {
     let end = bytes.iter().position(|byte| *byte == 0)?;
     let (peer, rest) = bytes.split_at_checked(end)?;
     Some((NodeId::new(std::str::from_utf8(peer).ok()?).ok()?, rest.get(1..)?))
@@ -364,7 +341,6 @@ const SCOPE: u8 = b'k';
 const ENDING: u8 = b'c';
 const REBOOTSTRAP: u8 = b'r';
 const PEER: u8 = b'p';
-const LETTER: u8 = b'l';
 
 #[cfg(test)]
 mod tests {

@@ -14,6 +14,7 @@ mod crash;
 mod failed_sync;
 mod faults;
 mod histories;
+mod letters;
 mod model;
 mod race;
 mod reads;

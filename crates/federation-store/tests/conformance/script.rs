@@ -167,8 +167,14 @@ fn remembered(round: usize, a: &Model) -> Vec<Request> {
     };
     let mut facts = vec![
         Fact::Peer(peer.clone(), known),
-        Fact::DeadLetter { peer: peer.clone(), dot: live, reason: RefusalReason::Invalid },
+        Fact::DeadLetter { peer: peer.clone(), dot: live.clone(), reason: RefusalReason::Invalid },
     ];
+    if round % 3 < 2 {
+        facts.push(Fact::DeadLetterDiscarded { peer: peer.clone(), dot: live.clone() });
+    }
+    if round % 3 == 1 {
+        facts.push(Fact::DeadLetterRetried { peer: peer.clone(), dot: live });
+    }
     match round {
         0 | 7 => facts.push(Fact::RebootstrapDrained(peer)),
         1 => facts.push(Fact::RebootstrapDone),

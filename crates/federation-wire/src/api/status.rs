@@ -59,7 +59,7 @@ pub struct OpStatus {
     pub dot: DotText,
     /// `held` or `unknown` here; held is also what was replaced since.
     pub here: String,
-    /// What each peer has come to: `held`, `pending` or `refused`.
+    /// What each peer has come to: `held`, `pending`, `refused`, `discarded` or `not_owed`.
     pub peers: BTreeMap<String, String>,
     /// Replicas that hold it, this node included.
     pub held_by: usize,
@@ -91,8 +91,10 @@ pub struct PeerStatus {
     pub live_lane_ops: u64,
     /// Dots that this node has and the peer is not known to have.
     pub lacks_dots: u64,
-    /// Ops that it refused for good.
+    /// Ops that it refused for good and that nobody has given up.
     pub dead_letters: u64,
+    /// Ops that it refused for good and that were given up.
+    pub discarded_letters: u64,
     /// Its wall clock minus this node's in milliseconds, as of the last hello.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_skew_ms: Option<i64>,

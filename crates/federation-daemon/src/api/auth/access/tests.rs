@@ -98,6 +98,11 @@ fn each_right_opens_its_routes_and_no_other() {
             Right::Admin => &[
                 "GET /api/v1/ops/{node}/{epoch}/{seq}",
                 "GET /api/v1/peers",
+                "GET /api/v1/dlq",
+                "GET /api/v1/dlq/{peer}/{node}/{epoch}/{seq}",
+                "POST /api/v1/dlq/{peer}/retry",
+                "POST /api/v1/dlq/{peer}/{node}/{epoch}/{seq}/retry",
+                "POST /api/v1/dlq/{peer}/{node}/{epoch}/{seq}/discard",
                 "GET /api/v1/origins/{node}",
                 "GET /api/v1/status",
                 "POST /api/v1/admin/reload",
