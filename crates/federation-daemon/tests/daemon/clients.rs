@@ -24,7 +24,8 @@ fn slug(answer: &Answer) -> (u16, Value) {
 
 /// The path of a route with something in place of its parameters.
 fn path_of(endpoint: Endpoint) -> String {
-    let path = endpoint.path().replace("{id}", "kept").replace("{node}", "node-1");
+    let path =
+        endpoint.path().replace("{id}", "kept").replace("{node}", "node-1").replace("{peer}", "node-2");
     path.replace("{epoch}", "0000000000000001").replace("{seq}", "1")
 }
 
@@ -69,7 +70,8 @@ async fn every_route_but_two_asks_for_a_token_with_its_right() {
         if method == Method::GET {
             assert_eq!(site.raw(Method::HEAD, &path, &[], None).await.status, 401, "HEAD of {name}");
         }
-        let insufficient = if name.contains("memories") || name.contains("ops") { "scraper" } else { "team" };
+        let is_of_clients = ["memories", "conflicts", "ops"].iter().any(|route| name.contains(route));
+        let insufficient = if is_of_clients { "scraper" } else { "team" };
         let answer = site.ask(insufficient, method, &path, body).await;
         assert_eq!(slug(&answer), (403, json!("forbidden")), "{name} by {insufficient}");
     }
