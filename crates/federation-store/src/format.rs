@@ -4,7 +4,7 @@ use crate::disk::{Disk, DiskError};
 use crate::error::OpenError;
 
 /// The newest format version that is known here. Version 1 is the first: its log begins at segment 1, and has no
-/// [`RecordKind::Base`](crate::log::RecordKind::Base). A start makes it this one.
+/// base record. A start makes it this one.
 pub const FORMAT_VERSION: u32 = 2;
 
 /// What the file says.
