@@ -267,6 +267,11 @@ async fn learn(
     let is_news = remembered.is_none_or(|known| {
         (known.store, known.boot) != (seen.store, seen.boot) || known.position < seen.position
     });
+    // Before its present boot is remembered: whoever knows that one must know that those are over, or a hello that one of them
+    // has said, and that comes late, looks as if the disk had gone back.
+    let ended = hello.boots.iter().filter(|boot| boot.ended_at.is_some());
+    let ended = ended.map(|boot| boot.id).filter(|boot| *boot != hello.boot).collect();
+    peer.state().ended_boots = ended;
     if is_news {
         // Queued behind the pages that came from the peer's earlier boot: the clock that goes back has them.
         // Of a peer that must re-bootstrap nothing is remembered, but it is told of its ops all the same.
@@ -292,8 +297,6 @@ async fn learn(
         state.remembers = remembers;
         state.verdict = verdict;
         state.rebootstrapping = hello.rebootstrapping;
-        let ended = hello.boots.iter().filter(|boot| boot.ended_at.is_some());
-        state.ended_boots = ended.map(|boot| boot.id).filter(|boot| *boot != hello.boot).collect();
         state.hello = Some(PeerHello {
             boot: hello.boot,
             store: hello.store,
