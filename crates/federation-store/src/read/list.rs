@@ -27,8 +27,11 @@ pub(super) fn page<D: Disk, I: Index>(
     };
     let mut from =
         query.after.as_ref().map_or_else(|| start.clone(), |key| keys::after(&keys::record(key))).max(start);
+    // A short page needs few, and one more to know that it is not the last.
+    let mut entries_max = query.limit.saturating_add(1).min(SCAN_ENTRIES);
     loop {
-        let entries = reads.answer(reads.shared.index.scan(&from, &end, SCAN_ENTRIES).map_err(Into::into))?;
+        let entries = reads.answer(reads.shared.index.scan(&from, &end, entries_max).map_err(Into::into))?;
+        entries_max = SCAN_ENTRIES;
         let Some((last, _)) = entries.last() else {
             page.next = None;
             return Ok(page);
