@@ -51,7 +51,9 @@ async fn a_write_is_on_as_many_nodes_as_its_namespace_needs_and_its_request_asks
     for (namespace, level) in [("team", None), ("alone", Some("all"))] {
         let not_met = expect(&write(&client, &node, namespace, level).await, 503);
         assert_eq!(field(&not_met, "/error"), "quorum_not_met");
-        assert_eq!((field(&not_met, "/got"), field(&not_met, "/needed")), (&json!(2), &json!(3)));
+        // It is certain as soon as one is out, whether the other has answered by then or not.
+        assert!(field(&not_met, "/got").as_u64() < Some(3), "{not_met}");
+        assert_eq!(field(&not_met, "/needed"), 3);
     }
     let rows = json!([{ "namespace": "alone", "title": "t", "content": "c" }]).to_string();
     let bulk = format!("{node}/api/v1/memories/bulk");
