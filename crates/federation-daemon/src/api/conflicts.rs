@@ -19,7 +19,7 @@ use crate::api::body::{self, BODY_BYTES_MAX, Media};
 use crate::api::causal::{CAUSAL_HEADER, Causal};
 use crate::api::error::ApiError;
 use crate::api::memories::find::{self, Base};
-use crate::api::memories::{PathOf, QueryOf, changed, delete_of, deleted_of, view_of};
+use crate::api::memories::{PathOf, QueryOf, WriteHead, changed, delete_of, deleted_of, view_of};
 use crate::api::params::{self, ConflictParams, OneQuery};
 use crate::api::state::ApiState;
 
@@ -95,10 +95,9 @@ pub(super) async fn resolve(
     headers: HeaderMap,
     body: HttpBody,
 ) -> Result<Response, ApiError> {
-    let (id, query) = (params::record_id(&params::path(id)?)?, params::query(query)?);
+    let WriteHead { id, namespace, author, promise, causal } =
+        WriteHead::of(&state, &caller, id, query, &headers)?;
     Media::of(&headers, &[Media::Json])?;
-    let (author, namespace) = (caller.author(&headers)?, query.namespace()?);
-    let (promise, causal) = (params::promise(&headers)?, Causal::of(&state, &headers)?);
     let Causal::Since(token) = &causal else {
         let message = "the token that came with the versions: it says which ones are resolved";
         return Err(ApiError::field(CAUSAL_HEADER, "causal_token_required", message));

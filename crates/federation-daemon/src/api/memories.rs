@@ -12,7 +12,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use federation_core::decide::{Condition, Mutation, WriteRefusal};
-use federation_core::id::{AgentId, RecordId};
+use federation_core::id::{AgentId, Namespace, RecordId};
 use federation_core::op::Body;
 use federation_core::vector_clock::VectorClock;
 use federation_net::WriteReceipt;
@@ -105,6 +105,37 @@ pub(super) async fn read(
     Ok(causal.answer(&state, &found.op.key, found.read.record.versions(), Json(view)))
 }
 
+/// What a write of a memory that is there says before its body.
+pub(super) struct WriteHead {
+    pub(super) id: RecordId,
+    pub(super) namespace: Option<Namespace>,
+    pub(super) author: AgentId,
+    pub(super) promise: Promise,
+    pub(super) causal: Causal,
+}
+
+impl WriteHead {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// What is malformed, and 403 if it names a namespace that the caller may not write.
+    pub(super) fn of(
+        state: &ApiState,
+        caller: &Caller,
+        id: PathOf<String>,
+        query: QueryOf<OneQuery>,
+        headers: &HeaderMap,
+    ) -> Result<Self, ApiError> {
+        let (id, query) = (params::record_id(&params::path(id)?)?, params::query(query)?);
+        let (author, namespace) = (caller.author(headers)?, query.namespace()?);
+        let (promise, causal) = (params::promise(headers)?, Causal::of(state, headers)?);
+        if let Some(namespace) = &namespace {
+            caller.may_write(&author, namespace)?;
+        }
+        Ok(Self { id, namespace, author, promise, causal })
+    }
+}
+
 /// `PUT /api/v1/memories/{id}`
 pub(super) async fn update(
     State(state): State<ApiState>,
@@ -114,13 +145,9 @@ pub(super) async fn update(
     headers: HeaderMap,
     body: HttpBody,
 ) -> Result<Response, ApiError> {
-    let (id, query) = (params::record_id(&params::path(id)?)?, params::query(query)?);
+    let WriteHead { id, namespace, author, promise, causal } =
+        WriteHead::of(&state, &caller, id, query, &headers)?;
     Media::of(&headers, &[Media::Json])?;
-    let (author, namespace) = (caller.author(&headers)?, query.namespace()?);
-    let (promise, causal) = (params::promise(&headers)?, Causal::of(&state, &headers)?);
-    if let Some(namespace) = &namespace {
-        caller.may_write(&author, namespace)?;
-    }
     let bytes = body::read(&headers, body, BODY_BYTES_MAX, state.body_deadline).await?;
     let caller = caller.renewed()?;
     let change: UpdateMemory = from_json(&bytes).map_err(ApiError::json)?;
@@ -170,12 +197,8 @@ pub(super) async fn delete(
     query: QueryOf<OneQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let (id, query) = (params::record_id(&params::path(id)?)?, params::query(query)?);
-    let (author, namespace) = (caller.author(&headers)?, query.namespace()?);
-    let (promise, causal) = (params::promise(&headers)?, Causal::of(&state, &headers)?);
-    if let Some(namespace) = &namespace {
-        caller.may_write(&author, namespace)?;
-    }
+    let WriteHead { id, namespace, author, promise, causal } =
+        WriteHead::of(&state, &caller, id, query, &headers)?;
     let mut base = find::base(&state, &caller, &causal, &id, namespace.as_ref()).await?;
     if !matches!(causal, Causal::Since(_)) {
         // Whatever is there by then is to go.

@@ -13,6 +13,7 @@ use crate::secured::Secured;
 use crate::support::{expect, field};
 
 const MEMORIES: &str = "/api/v1/memories";
+const CONFLICTS: &str = "/api/v1/conflicts";
 
 fn memory(id: &str, namespace: &str) -> Value {
     json!({ "id": id, "namespace": namespace, "title": "t", "content": "before" })
@@ -193,6 +194,12 @@ async fn what_is_out_of_reach_is_as_if_it_were_not_there() {
         assert_eq!(slug(&changed), (403, json!("forbidden")), "a write that names a namespace out of reach");
         let deleted = site.ask("team", Method::DELETE, &path, None).await;
         assert_eq!(slug(&deleted), (403, json!("forbidden")));
+        for conflict in [format!("{CONFLICTS}/{id}"), format!("{CONFLICTS}/{id}?namespace=other")] {
+            missing(&site.ask("team", Method::GET, &conflict, None).await, id);
+        }
+        let path = format!("{CONFLICTS}/{id}/resolve?namespace=other");
+        let resolved = site.ask("team", Method::POST, &path, Some(&json!({}))).await;
+        assert_eq!(slug(&resolved), (403, json!("forbidden")), "as any write");
     }
     let created = site.create("team", &memory("new", "other"), 403).await;
     assert_eq!(field(&created, "/error"), "forbidden");
