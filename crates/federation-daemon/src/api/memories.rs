@@ -17,7 +17,6 @@ use federation_core::op::Body;
 use federation_core::vector_clock::VectorClock;
 use federation_net::WriteReceipt;
 use federation_net::error::WriteError;
-use federation_wire::api::conflict::is_conflict;
 use federation_wire::api::error::from_json;
 use federation_wire::api::memory::{CreateMemory, CurrentMemory, MemoryWrite, UpdateMemory};
 use federation_wire::api::status::Deleted;
@@ -101,7 +100,7 @@ pub(super) async fn read(
     let found = find::visible(&state.node, &caller, &id, namespace.as_ref()).await?;
     let view = MemoryView::of(&found.op, include, state.embedding_space.as_ref()).ok().flatten();
     let mut view = view.ok_or_else(|| ApiError::unreadable(id.as_str()))?;
-    view.conflict = is_conflict(&found.ops()?);
+    view.conflict = found.is_conflict()?;
     Ok(causal.answer(&state, &found.op.key, found.read.record.versions(), Json(view)))
 }
 

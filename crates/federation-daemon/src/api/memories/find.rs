@@ -8,6 +8,7 @@ use federation_core::port::store::RecordRead;
 use federation_core::record::Record;
 use federation_core::vector_clock::VectorClock;
 use federation_net::node::Node;
+use federation_wire::api::conflict::is_conflict;
 use federation_wire::causal_token::CausalToken;
 use federation_wire::v1::op::decode_op;
 
@@ -25,6 +26,12 @@ pub(in crate::api) struct Found {
 }
 
 impl Found {
+    /// Whether its live versions say different things.
+    pub(in crate::api) fn is_conflict(&self) -> Result<bool, ApiError> {
+        // Nearly every record has one version, which is decoded already.
+        Ok(self.read.ops.len() > 1 && is_conflict(&self.ops()?))
+    }
+
     /// The ops of its live versions, in the record's order.
     pub(in crate::api) fn ops(&self) -> Result<Vec<Op>, ApiError> {
         ops_of(&self.read).ok_or_else(|| ApiError::unreadable(self.op.key.id.as_str()))
