@@ -80,6 +80,7 @@ async fn concurrent_writes_are_shown_and_one_takes_the_place_of_all_that_its_wri
     let mut pair = Pair::start(dir.path()).await;
     let first = pair.create(0, "m").await;
     let second = pair.create(0, "gone").await;
+    let third = pair.create(0, "twice-gone").await;
     equal_within(&pair.client, &pair.urls, WITHIN).await;
     let read = pair.get(1, "memories/m", Some(&first)).await;
     assert_eq!(field(&expect(&read, 200), "/conflict"), &Value::Null);
@@ -89,7 +90,9 @@ async fn concurrent_writes_are_shown_and_one_takes_the_place_of_all_that_its_wri
     let of_0 = token_of(&pair.put(0, "m", "of 0", &first).await, 200);
     assert_eq!(slug(&pair.put(0, "m", "again", &first).await, 409), "changed", "it has been replaced");
     token_of(&pair.put(0, "gone", "changed", &second).await, 200);
+    expect(&pair.ask(0, "DELETE", "memories/twice-gone", Value::Null, Some(&third)).await, 200);
     pair.alone(1).await;
+    expect(&pair.ask(1, "DELETE", "memories/twice-gone", Value::Null, Some(&third)).await, 200);
     let of_1 = token_of(&pair.put(1, "m", "of 1", &first).await, 200);
     expect(&pair.ask(1, "DELETE", "memories/gone", Value::Null, Some(&second)).await, 200);
     pair.together(0).await;
@@ -100,7 +103,8 @@ async fn concurrent_writes_are_shown_and_one_takes_the_place_of_all_that_its_wri
         let read = expect(&pair.get(node, "memories/gone", None).await, 200);
         assert_eq!(field(&read, "/conflict"), &json!(true), "what was changed meanwhile stays visible");
         let found = pair.conflicts(node, "?namespace=team").await;
-        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!(found.len(), 2, "two deletes say the same: {found:?}");
+        expect(&pair.get(node, "memories/twice-gone", None).await, 410);
         assert_eq!(pair.conflicts(node, "").await, found);
         assert_eq!(pair.conflicts(node, "?namespace=other").await, Vec::<Value>::new());
         let deleted = [0, 1].map(|at| found[0]["versions"][at]["deleted"].clone());
@@ -165,7 +169,19 @@ async fn a_node_that_lacks_what_a_token_names_waits_for_it_and_says_so_in_time()
     let gone = pair.ask(1, "DELETE", "memories/m", Value::Null, Some(&written)).await;
     assert_eq!(slug(&gone, 503), "not_caught_up");
 
-    for bad in ["", "x", "NEW", &written[1..], &format!("{written}A"), &format!("C{}", &written[1..])] {
+    // Of a form that a node gives, and signed by none.
+    let at = written.len() - 20;
+    let other = if &written[at..=at] == "A" { "B" } else { "A" };
+    let forged = format!("{}{other}{}", &written[..at], &written[at + 1..]);
+    for bad in [
+        forged.as_str(),
+        "",
+        "x",
+        "NEW",
+        &written[1..],
+        &format!("{written}A"),
+        &format!("C{}", &written[1..]),
+    ] {
         assert_eq!(slug(&pair.get(1, "memories/m", Some(bad)).await, 422), "invalid_causal_token", "{bad}");
     }
     let memory = json!({ "id": "m2", "namespace": "team", "title": "t", "content": "c" });

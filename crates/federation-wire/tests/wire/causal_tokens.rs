@@ -1,5 +1,7 @@
 //! Causal tokens: what each change of one makes of it.
 
+use std::sync::Arc;
+
 use federation_core::hlc::Hlc;
 use federation_core::id::{Kind, Namespace, OpHash, RecordId, RecordKey};
 use federation_core::record::{Version, VersionState};
@@ -7,7 +9,8 @@ use federation_core::vector_clock::VectorClock;
 use federation_wire::causal_token::{
     CAUSAL_TOKEN_CHARS_MAX, CausalToken, CausalTokenError, SignedCausalToken,
 };
-use federation_wire::keys::NodeKey;
+use federation_wire::identity::{Directory, Enrolment, KeyState};
+use federation_wire::keys::{NodeKey, OwnKeys};
 
 use crate::samples::{dot, dots, node};
 
@@ -81,6 +84,21 @@ fn whatever_is_changed_of_a_token_it_is_no_token_any_more() {
         let read = SignedCausalToken::from_text(std::str::from_utf8(&bytes).unwrap());
         assert!(read.is_err() || read.unwrap().verify(key().public()).is_err(), "at {at}");
     }
+}
+
+#[test]
+fn the_word_of_a_retired_key_counts_and_that_of_a_revoked_one_does_not() {
+    for (state, counts) in [(KeyState::Active, true), (KeyState::Retired, true), (KeyState::Revoked, false)] {
+        let mut enrolment = Enrolment::full("n", "http://n:1", key().public());
+        enrolment.keys[0].state = state;
+        let directory = Directory::new(&[enrolment]).unwrap();
+        assert_eq!(directory.trusted_key(&node("n"), key().id()).is_some(), counts, "{state:?}");
+        assert_eq!(directory.trusted_key(&node("m"), key().id()), None);
+    }
+    let own = OwnKeys::new(Arc::new(key())).rotated(Arc::new(NodeKey::from_seed(&[6; 32]))).unwrap();
+    assert!(own.trusted(key().id()).is_some() && own.trusted(own.active().id()).is_some());
+    assert_eq!(own.trusted(NodeKey::from_seed(&[7; 32]).id()), None);
+    assert_eq!(own.revoked(key().id(), &[]).unwrap().trusted(key().id()), None);
 }
 
 #[test]
